@@ -1,0 +1,56 @@
+# What a developer runs; CI runs the same recipes (.ci/run). `scripts/install-tools` installs what they need.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Show the recipes.
+default:
+    @just --list --unsorted
+
+# Everything a change must pass before it is committed.
+check: fmt clippy test doc layers package deny
+
+# Formatting, as rustfmt has it.
+fmt:
+    cargo fmt --all --check
+
+# Lints of every target and feature; a warning is an error.
+clippy:
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+# Unit, integration and documentation tests.
+test:
+    cargo test --workspace --locked
+
+# Documentation; a warning is an error.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked
+
+# Edges between crates, purity of the protocol crates, the list of dependencies.
+layers:
+    cargo xtask layers
+
+# Each publishable crate as a registry would get it, built alone.
+package:
+    cargo xtask package
+
+# Licences, banned crates and sources of the whole tree.
+deny:
+    cargo deny --locked check bans licenses sources
+
+# Each fuzz target for so many seconds, or only those named.
+fuzz seconds="60" *targets:
+    scripts/fuzz {{ seconds }} {{ targets }}
+
+# Real clients and bad input against a release build on a free port.
+real *arguments:
+    tests-real/install.sh
+    cargo build --release --locked --package whimbrel
+    tests-real/run {{ arguments }}
+
+# The deterministic simulator, as in `just sim --seed 7 --steps 10000`.
+sim *arguments:
+    cargo run --release --locked --package whimbrel-sim -- {{ arguments }}
+
+# Criterion benches, or only those whose names contain the argument.
+bench *arguments:
+    cargo bench --package whimbrel-benches -- {{ arguments }}
