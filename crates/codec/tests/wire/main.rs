@@ -1,0 +1,5 @@
+//! Packets as bytes: the table of vectors, and what its packets say.
+
+mod packets;
+mod table;
+mod vectors;
