@@ -1,0 +1,90 @@
+//! What a connection is told about its own side.
+
+use std::num::NonZeroU16;
+
+use whimbrel_codec::{Limits, QoS};
+
+/// What a [`ServerConnection`](crate::ServerConnection) allows its client and itself.
+///
+/// What has a place in CONNACK is announced there to MQTT 5 clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// What is decoded at all; the packet size is announced as Maximum Packet Size.
+    pub limits: Limits,
+    /// Milliseconds from the start of the connection to the answer to CONNECT [U5-033].
+    pub handshake_timeout_ms: u64,
+    /// QoS 1 and 2 publications that the client may have open: Receive Maximum. MQTT 3.x clients
+    /// are not told; at this many publications without their first acknowledgement nothing more of
+    /// theirs is read.
+    pub receive_maximum: NonZeroU16,
+    /// QoS 1 and 2 publications open towards the client, whatever Receive Maximum it announces.
+    pub in_flight_max: NonZeroU16,
+    /// Topic aliases the client may use; 0 for none. Each keeps a topic in memory.
+    pub topic_alias_maximum: u16,
+    /// Bytes of output at which [`deliver`](crate::ServerConnection::deliver) refuses. A message
+    /// larger than this passes when the output is empty.
+    pub output_bytes_max: usize,
+    /// The highest QoS of publications.
+    pub maximum_qos: QoS,
+    /// Whether clients may publish retained messages.
+    pub retain_available: bool,
+}
+
+/// What a [`ClientConnection`](crate::ClientConnection) allows its server and itself.
+///
+/// Receive Maximum, Topic Alias Maximum and Maximum Packet Size are what the CONNECT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// What is decoded at all; a smaller Maximum Packet Size in CONNECT takes precedence.
+    pub limits: Limits,
+    /// Milliseconds from CONNECT to CONNACK [U5-035].
+    pub connack_timeout_ms: u64,
+    /// Milliseconds from PINGREQ to PINGRESP [U5-017].
+    pub ping_timeout_ms: u64,
+    /// MQTT 3.x: publications of the server without their first acknowledgement at which nothing
+    /// more is read. In MQTT 5 the Receive Maximum of CONNECT bounds them.
+    pub receive_maximum: NonZeroU16,
+    /// QoS 1 and 2 publications open towards the server, whatever Receive Maximum it announces.
+    pub in_flight_max: NonZeroU16,
+    /// Bytes of output at which [`publish`](crate::ClientConnection::publish) refuses. A message
+    /// larger than this passes when the output is empty.
+    pub output_bytes_max: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::DEFAULT,
+            handshake_timeout_ms: 10_000,
+            receive_maximum: RECEIVE_MAXIMUM,
+            in_flight_max: IN_FLIGHT_MAX,
+            topic_alias_maximum: 16,
+            output_bytes_max: 256 * 1024,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+        }
+    }
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::DEFAULT,
+            connack_timeout_ms: 10_000,
+            ping_timeout_ms: 10_000,
+            receive_maximum: RECEIVE_MAXIMUM,
+            in_flight_max: IN_FLIGHT_MAX,
+            output_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1_024).expect("not 0");
+
+/// Small windows cap throughput, large ones hold a slow subscriber's messages in memory (D17).
+const IN_FLIGHT_MAX: NonZeroU16 = NonZeroU16::new(256).expect("not 0");
+
+/// The largest packet there is: a limit of this size or more is not announced.
+pub(crate) const PACKET_SIZE_MAX: u32 = 268_435_460;

@@ -1,0 +1,13 @@
+//! The protocol's tables and rules as tests, one behaviour each, at simulated time.
+
+mod closing;
+mod flow_control;
+mod handshake;
+mod keep_alive;
+mod qos1;
+mod qos2;
+mod requests;
+mod resume;
+mod sizes;
+mod support;
+mod topics;

@@ -1,0 +1,216 @@
+//! Maximum Packet Size, and what gives way to it.
+
+use std::num::NonZeroU32;
+
+use whimbrel_session::codec::topic::ByteStr;
+use whimbrel_session::codec::{
+    AckProperties, Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, UserProperties,
+    UserProperty,
+};
+use whimbrel_session::{
+    Accept, Epoch, ProtocolError, Refused, RequestRefused, ServerConfig, ServerConnection,
+    SubscribeRequest, UsageError,
+};
+
+use crate::support::{Driven, NOW, Role, Setup, encoded, pub_ack, publish};
+
+const V5: ProtocolVersion = ProtocolVersion::V5;
+
+/// A side whose peer accepts packets of so many bytes.
+fn limited(role: Role, size_max: u32) -> Driven {
+    let mut setup = Setup::new(V5);
+    setup.connect.properties.packet_size_max = NonZeroU32::new(size_max);
+    setup.connack.properties.packet_size_max = NonZeroU32::new(size_max);
+    setup.connect(role)
+}
+
+fn texts() -> AckProperties {
+    let mut user_properties = UserProperties::new();
+    user_properties.push(UserProperty::new("name", "a value of some length"));
+    AckProperties {
+        reason_string: Some(ByteStr::from("because of what was said before")),
+        user_properties,
+    }
+}
+
+fn ack_with_texts(side: &mut Driven, reason: ReasonCode) -> AckProperties {
+    let now = side.now;
+    let token = side.feed_one(&publish(QoS::AtLeastOnce, 1, "m")).token();
+    match &mut side.side {
+        crate::support::Side::Client(client) => client.ack_with(now, token, reason, texts()),
+        crate::support::Side::Server(server) => server.ack_with(token, reason, texts()),
+    }
+    .expect("encodable");
+    let Packet::PubAck(ack) = side.sent_one() else {
+        panic!("PUBACK");
+    };
+    assert_eq!(ack.reason, reason);
+    ack.properties
+}
+
+#[test]
+fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
+    // [MQTT-3.1.2-24, -25] [MQTT-3.2.2-15]
+    for role in [Role::Client, Role::Server] {
+        let mut side = limited(role, 60);
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let refused = side.publish_payload(qos, 1, &[0; 100]);
+            assert_eq!(refused, Err(Refused::TooLarge(1)));
+        }
+        assert!(side.sent().is_empty());
+        side.publish(QoS::AtLeastOnce, 2).expect("small enough");
+        side.feed_one(&pub_ack(1));
+    }
+}
+
+#[test]
+fn texts_of_an_acknowledgement_give_way_one_after_the_other() {
+    // [MQTT-3.4.2-2, -3] [MQTT-3.5.2-2, -3] [MQTT-3.6.2-2, -3] [MQTT-3.7.2-2, -3]
+    for role in [Role::Client, Role::Server] {
+        let reason = ReasonCode::QuotaExceeded;
+        assert_eq!(ack_with_texts(&mut limited(role, 100), reason), texts());
+        let only_reason = AckProperties {
+            user_properties: UserProperties::new(),
+            ..texts()
+        };
+        assert_eq!(ack_with_texts(&mut limited(role, 60), reason), only_reason);
+        let nothing = AckProperties::new();
+        assert_eq!(ack_with_texts(&mut limited(role, 30), reason), nothing);
+    }
+}
+
+#[test]
+fn a_client_that_wants_no_texts_gets_none_on_acknowledgements() {
+    // [MQTT-3.1.2-29]
+    let mut setup = Setup::new(V5);
+    setup.connect.properties.request_problem_information = false;
+    let mut side = setup.connect(Role::Server);
+    let properties = ack_with_texts(&mut side, ReasonCode::QuotaExceeded);
+    assert_eq!(properties, AckProperties::new());
+    let mut goodbye = Disconnect::new(ReasonCode::ServerBusy);
+    goodbye.reason_string = Some(ByteStr::from("because"));
+    side.server()
+        .disconnect_with(goodbye.clone())
+        .expect("a code of servers");
+    assert_eq!(side.sent_one(), Packet::Disconnect(Box::new(goodbye)));
+}
+
+#[test]
+fn a_client_that_wants_no_texts_takes_none_on_acknowledgements() {
+    // [U5-026]
+    let mut setup = Setup::new(V5);
+    setup.connect.properties.request_problem_information = false;
+    let mut side = setup.connect(Role::Client);
+    side.publish(QoS::AtLeastOnce, 1).expect("room");
+    let mut ack = crate::support::failed(1, ReasonCode::QuotaExceeded);
+    ack.properties = texts();
+    let ack = Packet::PubAck(ack);
+    let packet_type = ack.packet_type();
+    let error = side.feed(&ack).expect_err("unasked");
+    assert_eq!(error, ProtocolError::ProblemInformation { packet_type });
+}
+
+#[test]
+fn texts_of_a_disconnect_give_way() {
+    // [MQTT-3.14.2-3, -4]
+    let mut side = limited(Role::Server, 30);
+    let mut goodbye = Disconnect::new(ReasonCode::ServerBusy);
+    goodbye.reason_string = Some(ByteStr::from("because"));
+    goodbye.user_properties = texts().user_properties;
+    side.server()
+        .disconnect_with(goodbye)
+        .expect("a code of servers");
+    let Packet::Disconnect(sent) = side.sent_one() else {
+        panic!("DISCONNECT");
+    };
+    assert_eq!(sent.reason_string.as_deref(), Some("because"));
+    assert!(sent.user_properties.is_empty());
+}
+
+#[test]
+fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
+    // [MQTT-3.2.2-19, -20]
+    for (size_max, fits) in [(30, true), (10, false)] {
+        let mut connect = Setup::new(V5).connect;
+        connect.properties.packet_size_max = NonZeroU32::new(size_max);
+        let config = ServerConfig::default();
+        let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), &config);
+        let bytes = encoded(&Packet::Connect(Box::new(connect)), V5);
+        server.handle_input(NOW, &bytes).expect("a valid CONNECT");
+        let mut accept = Accept::new_session();
+        accept.properties.reason_string = texts().reason_string;
+        accept.properties.user_properties = texts().user_properties;
+        let accepted = server.accept(NOW, accept);
+        if fits {
+            assert_eq!(accepted, Ok(()));
+            assert!(server.output().len() <= 30);
+        } else {
+            assert_eq!(accepted, Err(UsageError::TooLarge));
+            assert!(server.output().is_empty());
+            assert!(server.is_closing());
+        }
+    }
+}
+
+#[test]
+fn a_suback_that_the_client_does_not_accept_ends_the_connection() {
+    // [MQTT-3.1.2-24]
+    let mut side = limited(Role::Server, 30);
+    let filters = vec![ByteStr::from("a"); 100];
+    let request = Packet::Unsubscribe(whimbrel_session::codec::Unsubscribe {
+        id: crate::support::id(1),
+        filters,
+        user_properties: UserProperties::new(),
+    });
+    let token = side.feed_one(&request).token();
+    let codes = [ReasonCode::Success; 100];
+    side.server()
+        .ack_unsubscribe(token, &codes)
+        .expect("100 codes");
+    let Packet::Disconnect(sent) = side.sent_one() else {
+        panic!("DISCONNECT");
+    };
+    assert_eq!(sent.reason, ReasonCode::ImplementationSpecificError);
+    assert!(side.is_closing());
+}
+
+#[test]
+fn a_request_too_large_for_the_server_is_refused() {
+    // [MQTT-3.2.2-15]
+    let mut side = limited(Role::Client, 30);
+    let now = side.now;
+    let filter = whimbrel_session::codec::SubscribeFilter {
+        filter: ByteStr::from("a/filter/that/is/longer/than/thirty/bytes"),
+        options: Default::default(),
+    };
+    let refused = side.client().subscribe(
+        now,
+        SubscribeRequest {
+            filters: vec![filter],
+            ..SubscribeRequest::default()
+        },
+    );
+    assert_eq!(refused, Err(RequestRefused::TooLarge));
+}
+
+#[test]
+fn a_packet_above_the_own_limit_breaks_the_protocol() {
+    // [U5-022] [U5-041]
+    let mut setup = Setup::new(V5);
+    setup.server.limits.packet_size_max = 20;
+    let mut side = Driven::connected(Role::Client, V5);
+    let large = publish(QoS::AtMostOnce, 1, &"x".repeat(2 * 1024 * 1024));
+    let error = side.feed(&large).expect_err("above 1 MiB");
+    assert_eq!(error.reason_code(), ReasonCode::PacketTooLarge);
+    let Packet::Disconnect(sent) = side.sent_one() else {
+        panic!("DISCONNECT");
+    };
+    assert_eq!(sent.reason, ReasonCode::PacketTooLarge);
+
+    let mut connect = Setup::new(V5);
+    connect.server.limits.packet_size_max = 40;
+    let mut side = connect.connect(Role::Server);
+    let error = side.feed(&publish(QoS::AtMostOnce, 1, &"x".repeat(40)));
+    let error = error.expect_err("above 40 bytes");
+    assert_eq!(error.reason_code(), ReasonCode::PacketTooLarge);
+}
