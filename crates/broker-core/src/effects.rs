@@ -1,0 +1,295 @@
+//! What a shard asks of its surroundings: values, never calls.
+
+use std::sync::Arc;
+
+use whimbrel_session::codec::ReasonCode;
+use whimbrel_session::codec::topic::{ByteStr, TopicFilterBuf, TopicNameBuf};
+
+use crate::index::Matched;
+use crate::{ConnectionKey, GroupId, Message, MsgId, SessionKey, SessionRef, ShardId};
+
+/// Effects of the steps since they were last drained. Drained by the owner of the shard, once a turn.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages for other shards, in order. Per pair of shards the order has to be kept.
+    pub forward: Vec<Forward>,
+    /// Connections whose task has something to do: output to write, input to resume, a close.
+    /// A connection stands here once until [`Shard::woken`](crate::Shard::woken) is called for it.
+    pub wake: Vec<ConnectionKey>,
+    /// Records to append to the journal, in order; empty without one.
+    pub append: Vec<Record>,
+    /// Outcomes for in-process clients.
+    pub local: Vec<LocalOutcome>,
+    /// What happened to sessions, for observers.
+    pub events: Vec<Event>,
+}
+
+impl Effects {
+    /// Whether nothing is asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.forward.is_empty()
+            && self.wake.is_empty()
+            && self.append.is_empty()
+            && self.local.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// A message for another shard.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where it goes.
+    pub to: ShardId,
+    /// What is said.
+    pub message: ShardMessage,
+}
+
+/// What one shard says to another. Opaque: only its cost matters to who carries it.
+#[derive(Debug)]
+pub struct ShardMessage(pub(crate) Hop);
+
+impl ShardMessage {
+    /// Bytes this message counts with in the window between two shards; 0 for control messages,
+    /// whose number is bounded by what they answer.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        match &self.0 {
+            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => {
+                message.size() + size_of::<Self>()
+            }
+            _ => 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Hop {
+    /// A message for the subscribers and groups of the receiving shard.
+    Publish {
+        message: Message,
+        matched: Arc<Matched>,
+        publisher: Option<SessionRef>,
+        obligation: Option<ObligationId>,
+    },
+    /// The answer to a `Publish` with an obligation: stored, or refused for want of room.
+    Stored {
+        obligation: ObligationId,
+        reason: ReasonCode,
+    },
+    /// A session joins a shared subscription that the receiving shard owns, or changes its options.
+    GroupJoin {
+        group: GroupName,
+        member: SessionRef,
+        status: MemberStatus,
+        obligation: ObligationId,
+    },
+    /// The answer to a `GroupJoin`.
+    GroupJoined {
+        obligation: ObligationId,
+        member: SessionKey,
+        name: GroupName,
+        group: GroupId,
+    },
+    /// A member left, by UNSUBSCRIBE or because its session ended.
+    GroupLeave { group: GroupId, member: SessionRef },
+    /// A member's connection came or went.
+    GroupMember {
+        group: GroupId,
+        member: SessionRef,
+        status: MemberStatus,
+    },
+    /// A message for a member of a group.
+    GroupDeliver {
+        group: GroupId,
+        sequence: u64,
+        member: SessionKey,
+        message: Message,
+    },
+    /// What became of a `GroupDeliver`.
+    GroupDone {
+        group: GroupId,
+        sequence: u64,
+        member: SessionRef,
+        outcome: GroupOutcome,
+    },
+    /// Bytes of costed messages that the sender of this has processed.
+    Credit { bytes: usize },
+}
+
+/// A shared subscription by its name on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GroupName {
+    pub(crate) share: ByteStr,
+    pub(crate) filter: TopicFilterBuf,
+}
+
+/// What the owner of a group has to know of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberStatus {
+    pub(crate) connected: bool,
+    /// The member's session outlives its connection.
+    pub(crate) durable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupOutcome {
+    /// Delivered, or dropped for good.
+    Consumed,
+    /// Never sent to the member: somebody else may have it.
+    Returned,
+}
+
+/// An acknowledgement that waits at another shard: slot and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ObligationId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// A record for the journal. What is promised to a peer waits for its commit.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Record {
+    /// A persistent session began or was resumed.
+    SessionOpened {
+        /// The session's client id.
+        client_id: ByteStr,
+    },
+    /// A session ended, with all it had.
+    SessionEnded {
+        /// The session's client id.
+        client_id: ByteStr,
+    },
+    /// Subscriptions of a persistent session were added or replaced.
+    Subscribed {
+        /// The session's client id.
+        client_id: ByteStr,
+    },
+    /// Subscriptions of a persistent session were removed.
+    Unsubscribed {
+        /// The session's client id.
+        client_id: ByteStr,
+    },
+    /// One message for the queues of persistent sessions of this shard.
+    Enqueued {
+        /// The message.
+        message: Message,
+        /// How many sessions hold it.
+        sessions: u32,
+    },
+    /// A `QoS` 2 message was received and is not yet released by its publisher.
+    InboundStored {
+        /// The publisher's client id.
+        client_id: ByteStr,
+        /// Its packet identifier.
+        packet_id: u16,
+        /// The message.
+        message: Message,
+    },
+    /// A received `QoS` 2 message was released and every target has it.
+    InboundReleased {
+        /// The publisher's client id.
+        client_id: ByteStr,
+        /// Its packet identifier.
+        packet_id: u16,
+        /// The identity of the message.
+        message: MsgId,
+    },
+    /// PUBREC came for an outbound `QoS` 2 message: its PUBREL may be sent.
+    OutboundReceived {
+        /// The subscriber's client id.
+        client_id: ByteStr,
+        /// The packet identifier.
+        packet_id: u16,
+    },
+    /// A retained message was set, or deleted by an empty payload.
+    Retained {
+        /// The message.
+        message: Message,
+    },
+}
+
+/// The outcome of a command of an in-process client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalOutcome {
+    /// The client.
+    pub connection: ConnectionKey,
+    /// The request's number, as the client gave it.
+    pub request: u64,
+    /// One code per filter of a subscribe or unsubscribe, one for a publish.
+    pub reasons: Vec<ReasonCode>,
+}
+
+/// What happened to a client, for observers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was accepted.
+    Connected {
+        /// Client id, assigned ones included.
+        client_id: ByteStr,
+        /// Whether a session was resumed.
+        session_present: bool,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// Client id.
+        client_id: ByteStr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// Client id.
+        client_id: ByteStr,
+    },
+    /// A session was subscribed to a filter.
+    Subscribed {
+        /// Client id.
+        client_id: ByteStr,
+        /// The filter as it was sent.
+        filter: ByteStr,
+    },
+    /// A subscription ended by request.
+    Unsubscribed {
+        /// Client id.
+        client_id: ByteStr,
+        /// The filter as it was sent.
+        filter: ByteStr,
+    },
+    /// Messages were dropped for a session; at most one event per connection or absence of it.
+    Dropping {
+        /// Client id.
+        client_id: ByteStr,
+        /// Why the first of them was.
+        cause: crate::DropCause,
+    },
+    /// A will was published.
+    WillPublished {
+        /// Client id of the client that vanished.
+        client_id: ByteStr,
+        /// Where to.
+        topic: TopicNameBuf,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client sent DISCONNECT.
+    Disconnect,
+    /// The stream ended or failed.
+    NetworkError,
+    /// Keep alive ran out: the link was half-open.
+    KeepAlive,
+    /// A malformed packet or protocol error.
+    ProtocolError,
+    /// Another connection took the session over.
+    TakenOver,
+    /// The broker shuts down.
+    ShuttingDown,
+    /// An operator or a hook ended it.
+    Administrative,
+}

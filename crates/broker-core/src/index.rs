@@ -1,0 +1,356 @@
+//! [`Index`]: who holds which filter, and the retained messages, one for the whole process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use whimbrel_session::codec::topic::{
+    FilterTrie, GenerationBucket, MatchScratch, ScanCursor, ScanState, TopicFilter, TopicName,
+    TopicTree,
+};
+
+use crate::ids::ShardSet;
+use crate::{CoreLimits, FilterId, GroupId, Message, ShardId, UnixMillis};
+
+/// The read-mostly structures that all shards of a process share.
+///
+/// A publish is matched once, at its publisher's shard; shards remember matches per topic and ask
+/// only whether the filters that could concern a topic have changed, which takes no lock.
+///
+/// Two orders keep retained messages right: a publish writes the retained tree *before* it is
+/// matched; a subscription is entered *before* the tree is scanned. So a subscriber may see the
+/// same value twice, never an older one last, and never none.
+#[derive(Debug)]
+pub struct Index {
+    filters: RwLock<Filters>,
+    /// Bumped after each change of the filters they stand for, before the change is acknowledged.
+    generations: Box<[AtomicU64]>,
+    retained: RwLock<Retained>,
+    retained_messages_max: usize,
+    retained_bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Filters {
+    trie: FilterTrie<Holders>,
+    last_filter: u64,
+}
+
+/// Who holds a filter.
+#[derive(Debug)]
+struct Holders {
+    id: FilterId,
+    shards: ShardSet,
+    /// Shards where a session that outlives its connection holds it; a subset of `shards`.
+    durable: ShardSet,
+    /// Shared subscriptions with this filter; most filters have none.
+    groups: Vec<GroupHolder>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GroupHolder {
+    id: GroupId,
+    durable: bool,
+}
+
+#[derive(Debug)]
+struct Retained {
+    tree: TopicTree<Message>,
+    bytes: usize,
+}
+
+/// Who is to have a message: the result of one match, shared by every hop of the message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matched {
+    /// Filters with ordinary subscribers.
+    pub(crate) filters: Box<[FilterId]>,
+    /// Shared subscriptions.
+    pub(crate) groups: Box<[GroupId]>,
+    /// Shards with subscribers or groups of these.
+    pub(crate) shards: ShardSet,
+    /// Those of them that have to say `Stored` before the message is acknowledged.
+    pub(crate) durable: ShardSet,
+}
+
+impl Matched {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.filters.len() + self.groups.len()
+    }
+}
+
+/// The bounds of the retained tree are reached; the message was not retained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of retained messages or of their bytes is reached")]
+pub(crate) struct RetainedFull;
+
+impl Index {
+    /// An empty index; `seed` keys its hash tables.
+    #[must_use]
+    pub fn new(seed: u64, limits: &CoreLimits) -> Self {
+        Self {
+            filters: RwLock::new(Filters {
+                trie: FilterTrie::with_seed(seed),
+                last_filter: 0,
+            }),
+            generations: (0..GenerationBucket::COUNT)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+            retained: RwLock::new(Retained {
+                tree: TopicTree::new(),
+                bytes: 0,
+            }),
+            retained_messages_max: limits.retained_messages_max,
+            retained_bytes_max: limits.retained_bytes_max,
+        }
+    }
+
+    /// Retained messages now.
+    #[must_use]
+    pub fn retained_messages(&self) -> usize {
+        self.read_retained().tree.len()
+    }
+
+    /// Bytes of retained messages now.
+    #[must_use]
+    pub fn retained_bytes(&self) -> usize {
+        self.read_retained().bytes
+    }
+
+    /// Filters with at least one holder now.
+    #[must_use]
+    pub fn filters(&self) -> usize {
+        self.read_filters().trie.len()
+    }
+
+    /// Removes retained messages that have expired, a budgeted step at a time; `cursor` remembers
+    /// how far it came.
+    pub fn sweep_retained(
+        &self,
+        cursor: &mut ScanCursor,
+        budget: usize,
+        now: UnixMillis,
+    ) -> ScanState {
+        let mut expired = Vec::new();
+        let everything = TopicFilter::new("#").expect("a valid filter");
+        let state = self
+            .read_retained()
+            .tree
+            .scan(everything, cursor, budget, |topic, message| {
+                if message.is_expired(now) {
+                    expired.push(topic.to_owned());
+                }
+                std::ops::ControlFlow::Continue(())
+            });
+        if !expired.is_empty() {
+            let mut retained = self.write_retained();
+            for topic in expired {
+                let still = retained
+                    .tree
+                    .get(&topic)
+                    .is_some_and(|message| message.is_expired(now));
+                if still {
+                    retained.remove(&topic);
+                }
+            }
+        }
+        state
+    }
+
+    /// Enters `shard` as a holder of `filter` and says how the filter is called from now on.
+    pub(crate) fn hold(&self, filter: &TopicFilter, shard: ShardId, durable: bool) -> FilterId {
+        let mut filters = self.write_filters();
+        let holders = filters.holders(filter);
+        holders.shards.insert(shard);
+        if durable {
+            holders.durable.insert(shard);
+        } else {
+            holders.durable.remove(shard);
+        }
+        let id = holders.id;
+        self.bump(filter);
+        id
+    }
+
+    /// How `filter` is called, if anybody holds it.
+    pub(crate) fn filter_id(&self, filter: &TopicFilter) -> Option<FilterId> {
+        self.read_filters()
+            .trie
+            .get(filter)
+            .map(|holders| holders.id)
+    }
+
+    /// Takes `shard` out of the holders of `filter`.
+    pub(crate) fn release(&self, filter: &TopicFilter, shard: ShardId) {
+        let mut filters = self.write_filters();
+        if let Some(holders) = filters.trie.get_mut(filter) {
+            holders.shards.remove(shard);
+            holders.durable.remove(shard);
+            if holders.is_unheld() {
+                filters.trie.remove(filter);
+            }
+            self.bump(filter);
+        }
+    }
+
+    /// Enters a shared subscription, or changes whether one of its members is durable.
+    pub(crate) fn hold_group(&self, filter: &TopicFilter, id: GroupId, durable: bool) {
+        let mut filters = self.write_filters();
+        let holders = filters.holders(filter);
+        match holders.groups.iter_mut().find(|group| group.id == id) {
+            Some(group) => group.durable = durable,
+            None => holders.groups.push(GroupHolder { id, durable }),
+        }
+        self.bump(filter);
+    }
+
+    /// Takes a shared subscription out.
+    pub(crate) fn release_group(&self, filter: &TopicFilter, id: GroupId) {
+        let mut filters = self.write_filters();
+        if let Some(holders) = filters.trie.get_mut(filter) {
+            holders.groups.retain(|group| group.id != id);
+            if holders.is_unheld() {
+                filters.trie.remove(filter);
+            }
+            self.bump(filter);
+        }
+    }
+
+    /// Changes whenever the matches of `topic` could have.
+    pub(crate) fn generation(&self, topic: &TopicName) -> u64 {
+        GenerationBucket::of_topic(topic)
+            .into_iter()
+            .map(|bucket| self.generations[bucket.index()].load(Ordering::Acquire))
+            .fold(0, u64::wrapping_add)
+    }
+
+    /// Who is to have a message published to `topic`.
+    pub(crate) fn matches(&self, topic: &TopicName, scratch: &mut MatchScratch) -> Matched {
+        let mut filters = Vec::new();
+        let mut groups = Vec::new();
+        let mut shards = ShardSet::EMPTY;
+        let mut durable = ShardSet::EMPTY;
+        self.read_filters()
+            .trie
+            .for_each_match(topic, scratch, |holders| {
+                if !holders.shards.is_empty() {
+                    filters.push(holders.id);
+                    shards = shards.union(holders.shards);
+                    durable = durable.union(holders.durable);
+                }
+                for group in &holders.groups {
+                    groups.push(group.id);
+                    shards.insert(group.id.owner);
+                    if group.durable {
+                        durable.insert(group.id.owner);
+                    }
+                }
+            });
+        Matched {
+            filters: filters.into(),
+            groups: groups.into(),
+            shards,
+            durable,
+        }
+    }
+
+    /// Makes `message` the retained one of its topic, or deletes that if its payload is empty
+    /// [MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7].
+    pub(crate) fn retain(&self, message: &Message) -> Result<(), RetainedFull> {
+        let mut retained = self.write_retained();
+        let topic = message.topic();
+        if message.payload_is_empty() {
+            retained.remove(topic);
+            return Ok(());
+        }
+        let replaced = retained.tree.get(topic).map(Message::size);
+        let count = retained.tree.len() + usize::from(replaced.is_none());
+        let bytes = retained.bytes - replaced.unwrap_or(0) + message.size();
+        if count > self.retained_messages_max || bytes > self.retained_bytes_max {
+            return Err(RetainedFull);
+        }
+        retained.bytes = bytes;
+        retained.tree.insert(topic, message.clone());
+        Ok(())
+    }
+
+    /// Whether there is anything to scan.
+    pub(crate) fn has_retained(&self) -> bool {
+        !self.read_retained().tree.is_empty()
+    }
+
+    /// Collects retained messages that match `filter`, a budgeted step at a time.
+    pub(crate) fn scan_retained(
+        &self,
+        filter: &TopicFilter,
+        cursor: &mut ScanCursor,
+        budget: usize,
+        now: UnixMillis,
+        found: &mut Vec<Message>,
+    ) -> ScanState {
+        self.read_retained()
+            .tree
+            .scan(filter, cursor, budget, |_, message| {
+                if !message.is_expired(now) {
+                    found.push(message.clone());
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+    }
+
+    fn bump(&self, filter: &TopicFilter) {
+        let bucket = GenerationBucket::of_filter(filter);
+        self.generations[bucket.index()].fetch_add(1, Ordering::Release);
+    }
+
+    // A panic while a lock was held leaves a structure that is still sound memory; refusing all
+    // further work would turn one lost message into a lost broker.
+    fn read_filters(&self) -> RwLockReadGuard<'_, Filters> {
+        self.filters.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_filters(&self) -> RwLockWriteGuard<'_, Filters> {
+        self.filters.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_retained(&self) -> RwLockReadGuard<'_, Retained> {
+        self.retained.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_retained(&self) -> RwLockWriteGuard<'_, Retained> {
+        self.retained
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Filters {
+    fn holders(&mut self, filter: &TopicFilter) -> &mut Holders {
+        let last_filter = &mut self.last_filter;
+        self.trie.get_or_insert_with(filter, || {
+            *last_filter += 1;
+            Holders {
+                id: FilterId(*last_filter),
+                shards: ShardSet::EMPTY,
+                durable: ShardSet::EMPTY,
+                groups: Vec::new(),
+            }
+        })
+    }
+}
+
+impl Holders {
+    fn is_unheld(&self) -> bool {
+        self.shards.is_empty() && self.groups.is_empty()
+    }
+}
+
+impl Retained {
+    fn remove(&mut self, topic: &TopicName) {
+        if let Some(removed) = self.tree.remove(topic) {
+            self.bytes -= removed.size();
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! [`ConnectionPump`]: the logic of one network connection; what is left to I/O is polling.
+
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hasher};
+
+use bytes::{Buf, BytesMut};
+use whimbrel_session::codec::topic::ByteStr;
+use whimbrel_session::codec::{ConnAckProperties, Connect, ReasonCode, SubscribeRef, WriteBuf};
+use whimbrel_session::{
+    Epoch, InboundPublish, ServerConfig, ServerConnection, ServerEvent, Tick, UsageError,
+};
+
+use crate::shard::{Attach, Grants, Inflight, InputStatus, Verdict};
+use crate::{ConnectionKey, Env, Shard};
+
+/// One network connection, from its first byte to its last.
+///
+/// ```text
+/// Handshake ──CONNECT read, authenticated──▶ Attached ──▶ Closed
+///     └───────────refused, malformed, timed out──────────────┘
+/// ```
+///
+/// Until CONNECT is read it belongs to no shard and can be moved between threads; then it is
+/// attached to the shard of its session, and stays there.
+#[derive(Debug)]
+pub struct ConnectionPump {
+    state: State,
+    /// Input that is not a whole packet yet, or that waits for credit. Empty while idle.
+    carry: BytesMut,
+}
+
+#[derive(Debug)]
+enum State {
+    Handshake(Box<ServerConnection<Inflight>>),
+    Attached(ConnectionKey),
+    Closed,
+}
+
+/// How far a connection's handshake is.
+#[derive(Debug)]
+pub enum Handshake {
+    /// More input is needed.
+    NeedInput,
+    /// CONNECT is there: [`ConnectionPump::attach`] or [`ConnectionPump::refuse`] it.
+    Connect(Box<Connect>),
+    /// It failed: write the output, if there is any, and close.
+    Failed,
+}
+
+/// What hooks have to say about packets, asked before the shard sees them and while it is not borrowed.
+pub trait Gate {
+    /// A PUBLISH.
+    fn publish(&mut self, publish: &InboundPublish<'_>) -> Verdict;
+    /// A SUBSCRIBE.
+    fn subscribe(&mut self, subscribe: &SubscribeRef<'_>) -> Verdict;
+}
+
+/// Lets everything pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenGate;
+
+impl Gate for OpenGate {
+    fn publish(&mut self, _: &InboundPublish<'_>) -> Verdict {
+        Verdict::Allow
+    }
+
+    fn subscribe(&mut self, _: &SubscribeRef<'_>) -> Verdict {
+        Verdict::Allow
+    }
+}
+
+impl ConnectionPump {
+    /// A connection that was just opened.
+    #[must_use]
+    pub fn new(now: Tick, config: &ServerConfig) -> Self {
+        // Tokens are kept with the key of their connection, which tells connections apart.
+        let connection = ServerConnection::new(now, Epoch::default(), config);
+        Self {
+            state: State::Handshake(Box::new(connection)),
+            carry: BytesMut::new(),
+        }
+    }
+
+    /// Reads on until CONNECT is there. What follows it is kept for later [U5-034].
+    pub fn handshake(&mut self, now: Tick, input: &[u8]) -> Handshake {
+        self.carry.extend_from_slice(input);
+        let State::Handshake(connection) = &mut self.state else {
+            return Handshake::Failed;
+        };
+        match connection.handle_input(now, &self.carry) {
+            Ok(decoded) => {
+                let consumed = decoded.consumed;
+                match decoded.event {
+                    Some(ServerEvent::Connect(connect)) => {
+                        self.carry.advance(consumed);
+                        Handshake::Connect(connect)
+                    }
+                    _ => Handshake::NeedInput,
+                }
+            }
+            Err(_) => Handshake::Failed,
+        }
+    }
+
+    /// When the handshake times out; `None` once it is over.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Option<Tick> {
+        match &self.state {
+            State::Handshake(connection) => connection.poll_timeout(),
+            State::Attached(_) | State::Closed => None,
+        }
+    }
+
+    /// The output of a connection that has no shard yet.
+    pub fn handshake_output(&mut self) -> Option<&mut WriteBuf> {
+        match &mut self.state {
+            State::Handshake(connection) => Some(connection.output()),
+            State::Attached(_) | State::Closed => None,
+        }
+    }
+
+    /// Refuses the CONNECT; the answer is in the [output](Self::handshake_output).
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError`] if no CONNECT waits, or CONNACK has no such code; closing says it then.
+    pub fn refuse(
+        &mut self,
+        reason: ReasonCode,
+        properties: ConnAckProperties,
+    ) -> Result<(), UsageError> {
+        match &mut self.state {
+            State::Handshake(connection) => connection.refuse_with(reason, properties),
+            State::Attached(_) | State::Closed => Err(UsageError::NoConnectWaiting),
+        }
+    }
+
+    /// Attaches the connection to the shard of its session.
+    pub fn attach(
+        &mut self,
+        env: Env<'_>,
+        shard: &mut Shard,
+        connect: Box<Connect>,
+        grants: Grants,
+    ) -> Option<ConnectionKey> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Handshake(connection) => {
+                let key = shard.attach(
+                    env,
+                    Attach {
+                        connection,
+                        connect,
+                        grants,
+                    },
+                );
+                self.state = State::Attached(key);
+                Some(key)
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// The connection at its shard.
+    #[must_use]
+    pub fn connection(&self) -> Option<ConnectionKey> {
+        match self.state {
+            State::Attached(key) => Some(key),
+            State::Handshake(_) | State::Closed => None,
+        }
+    }
+
+    /// Works through `input`, and through what was kept before; call it with empty input to go on
+    /// after a wake. While the status is [`InputStatus::Blocked`], nothing more is to be read.
+    pub fn handle_input(
+        &mut self,
+        env: Env<'_>,
+        shard: &RefCell<Shard>,
+        gate: &mut impl Gate,
+        input: &[u8],
+    ) -> InputStatus {
+        let State::Attached(key) = self.state else {
+            return InputStatus::Closing;
+        };
+        if self.carry.is_empty() {
+            let Progress { consumed, status } = work(env, shard, gate, key, input);
+            self.carry.extend_from_slice(&input[consumed..]);
+            return status;
+        }
+        self.carry.extend_from_slice(input);
+        let mut carry = std::mem::take(&mut self.carry);
+        let Progress { consumed, status } = work(env, shard, gate, key, &carry);
+        carry.advance(consumed);
+        if !carry.is_empty() {
+            self.carry = carry;
+        }
+        status
+    }
+
+    /// Bytes kept because they are no whole packet yet, or wait for credit.
+    #[must_use]
+    pub fn carried(&self) -> usize {
+        self.carry.len()
+    }
+
+    /// Forgets the connection: its transport is gone.
+    pub fn detach(&mut self, env: Env<'_>, shard: &mut Shard) {
+        if let State::Attached(key) = std::mem::replace(&mut self.state, State::Closed) {
+            shard.detach(env, key);
+        }
+    }
+}
+
+struct Progress {
+    consumed: usize,
+    status: InputStatus,
+}
+
+fn work(
+    env: Env<'_>,
+    shard: &RefCell<Shard>,
+    gate: &mut impl Gate,
+    key: ConnectionKey,
+    input: &[u8],
+) -> Progress {
+    let mut consumed = 0;
+    loop {
+        let received = shard.borrow_mut().receive(env, key, &input[consumed..]);
+        consumed += received.consumed;
+        let status = received.status;
+        let done = received.consumed == 0 && received.event.is_none();
+        if let Some(event) = received.event {
+            let verdict = match &event {
+                ServerEvent::Publish(publish) => gate.publish(publish),
+                ServerEvent::Subscribe { subscribe, .. } => gate.subscribe(subscribe),
+                _ => Verdict::Allow,
+            };
+            shard.borrow_mut().apply(env, key, event, verdict);
+        }
+        if done || status != InputStatus::Open {
+            return Progress { consumed, status };
+        }
+    }
+}
+
+/// A client id for a client that left the choice to the server [MQTT-3.1.3-6].
+///
+/// Keyed with the broker's secret, so that one client can't guess another's and take it over.
+#[must_use]
+pub fn assigned_client_id(secret: [u64; 2], count: u64) -> ByteStr {
+    let part = |half: u64| {
+        // SipHash in the standard library: a keyed function of the count.
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(secret[0]);
+        hasher.write_u64(count);
+        hasher.write_u64(half);
+        hasher.write_u64(secret[1]);
+        hasher.finish()
+    };
+    ByteStr::from(format!("auto-{:016x}{:016x}", part(0), part(1)))
+}

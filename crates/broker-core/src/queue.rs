@@ -1,0 +1,275 @@
+//! The queue of one session: what waits for its connection, its window or its reader.
+
+use std::collections::VecDeque;
+
+use whimbrel_session::codec::{QoS, SubscriptionId};
+
+use crate::{GroupId, Message};
+
+/// A message on its way to one session, with all that its PUBLISH will say.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    pub(crate) subscription_ids: SubscriptionIds,
+    pub(crate) origin: Option<Box<GroupOrigin>>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+/// The shared subscription that handed a message out, and how it is called there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupOrigin {
+    pub(crate) group: GroupId,
+    pub(crate) sequence: u64,
+}
+
+/// Subscription Identifiers of the subscriptions that one copy answers [MQTT-3.3.4-4].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SubscriptionIds {
+    #[default]
+    None,
+    One(SubscriptionId),
+    Many(Box<[SubscriptionId]>),
+}
+
+impl SubscriptionIds {
+    pub(crate) fn push(&mut self, id: SubscriptionId) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(id),
+            Self::One(first) => Self::Many(Box::new([first, id])),
+            Self::Many(ids) => Self::Many(ids.iter().copied().chain([id]).collect()),
+        };
+    }
+
+    pub(crate) fn as_slice(&self) -> &[SubscriptionId] {
+        match self {
+            Self::None => &[],
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+/// First in, first out over both lanes; the `QoS` 0 lane is apart so that it can be dropped first.
+///
+/// The bounds are the caller's: it asks [`fits`](Self::fits) and drops by
+/// [`drop_oldest`](Self::drop_oldest), so that every drop is counted where its cause is known.
+#[derive(Debug, Default)]
+pub(crate) struct SessionQueue {
+    /// Position the next message gets; positions never repeat in a session's life.
+    next_position: u64,
+    /// Bytes of both lanes, by [`cost`](Self::cost).
+    bytes: usize,
+    at_most_once: VecDeque<Entry>,
+    acknowledged: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    position: u64,
+    outgoing: Outgoing,
+}
+
+impl SessionQueue {
+    pub(crate) fn len(&self) -> usize {
+        self.at_most_once.len() + self.acknowledged.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at_most_once.is_empty() && self.acknowledged.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes a queued message counts with: its image, although sessions share it, and its entry.
+    pub(crate) fn cost(message: &Message) -> usize {
+        message.size() + size_of::<Entry>()
+    }
+
+    /// Whether `message` may still be added under these bounds; an empty queue takes anything.
+    pub(crate) fn fits(&self, message: &Message, count_max: usize, bytes_max: usize) -> bool {
+        self.is_empty() || (self.len() < count_max && self.bytes + Self::cost(message) <= bytes_max)
+    }
+
+    pub(crate) fn push_back(&mut self, outgoing: Outgoing) {
+        self.bytes += Self::cost(&outgoing.message);
+        let position = self.next_position;
+        self.next_position += 1;
+        let lane = match outgoing.qos {
+            QoS::AtMostOnce => &mut self.at_most_once,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => &mut self.acknowledged,
+        };
+        lane.push_back(Entry { position, outgoing });
+    }
+
+    /// Takes the message that is next.
+    pub(crate) fn pop_front(&mut self) -> Option<Outgoing> {
+        let low_first = match (self.at_most_once.front(), self.acknowledged.front()) {
+            (Some(low), Some(high)) => low.position < high.position,
+            (low, _) => low.is_some(),
+        };
+        self.pop_lane(low_first)
+    }
+
+    /// Puts back what [`pop_front`](Self::pop_front) gave, as the next one.
+    pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
+        self.bytes += Self::cost(&outgoing.message);
+        let first = [self.at_most_once.front(), self.acknowledged.front()]
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.position)
+            .min();
+        // Positions below the present front are free: its predecessor had one of them.
+        let position = first.map_or(self.next_position, |first| first.saturating_sub(1));
+        let lane = match outgoing.qos {
+            QoS::AtMostOnce => &mut self.at_most_once,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => &mut self.acknowledged,
+        };
+        lane.push_front(Entry { position, outgoing });
+        self.next_position = self.next_position.max(position + 1);
+    }
+
+    /// Takes the oldest message out to make room, `QoS` 0 before any other.
+    pub(crate) fn drop_oldest(&mut self) -> Option<Outgoing> {
+        self.pop_lane(!self.at_most_once.is_empty())
+    }
+
+    /// Whether a `QoS` 0 message is queued.
+    pub(crate) fn has_at_most_once(&self) -> bool {
+        !self.at_most_once.is_empty()
+    }
+
+    /// Takes every `QoS` 0 message out: an offline session keeps none of them (ambiguity B6).
+    pub(crate) fn take_at_most_once(&mut self) -> Vec<Outgoing> {
+        let taken: Vec<_> = std::mem::take(&mut self.at_most_once)
+            .into_iter()
+            .map(|entry| entry.outgoing)
+            .collect();
+        self.bytes -= taken
+            .iter()
+            .map(|outgoing| Self::cost(&outgoing.message))
+            .sum::<usize>();
+        taken
+    }
+
+    /// Takes the messages that `of` picks, the oldest first.
+    pub(crate) fn take_matching(&mut self, mut of: impl FnMut(&Outgoing) -> bool) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
+        for lane in [&mut self.at_most_once, &mut self.acknowledged] {
+            for entry in std::mem::take(lane) {
+                if of(&entry.outgoing) {
+                    self.bytes -= Self::cost(&entry.outgoing.message);
+                    taken.push(entry.outgoing);
+                } else {
+                    lane.push_back(entry);
+                }
+            }
+        }
+        taken
+    }
+
+    fn pop_lane(&mut self, at_most_once: bool) -> Option<Outgoing> {
+        let lane = if at_most_once {
+            &mut self.at_most_once
+        } else {
+            &mut self.acknowledged
+        };
+        let outgoing = lane.pop_front()?.outgoing;
+        if lane.is_empty() && lane.capacity() > KEPT_CAPACITY {
+            *lane = VecDeque::new();
+        }
+        self.bytes -= Self::cost(&outgoing.message);
+        Some(outgoing)
+    }
+}
+
+/// Entries of capacity that an emptied lane keeps, so that a busy queue does not reallocate each turn.
+const KEPT_CAPACITY: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_session::codec::PublishProperties;
+    use whimbrel_session::codec::topic::TopicName;
+
+    use super::*;
+    use crate::message::MessageParts;
+    use crate::{MsgId, UnixMillis};
+
+    fn outgoing(sequence: u64, qos: QoS) -> Outgoing {
+        Outgoing {
+            message: Message::new(&MessageParts {
+                id: MsgId {
+                    node: 0,
+                    incarnation: 0,
+                    sequence,
+                },
+                topic: TopicName::new("t").expect("valid"),
+                qos,
+                retain: false,
+                expires_at: UnixMillis::NEVER,
+                properties: PublishProperties::EMPTY,
+                payload: b"x",
+            }),
+            subscription_ids: SubscriptionIds::None,
+            origin: None,
+            qos,
+            retain: false,
+        }
+    }
+
+    fn sequences(queue: &mut SessionQueue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.pop_front())
+            .map(|outgoing| outgoing.message.id().sequence)
+            .collect()
+    }
+
+    #[test]
+    fn both_lanes_leave_in_the_order_they_came() {
+        let mut queue = SessionQueue::default();
+        for (sequence, qos) in [
+            (1, QoS::AtLeastOnce),
+            (2, QoS::AtMostOnce),
+            (3, QoS::ExactlyOnce),
+            (4, QoS::AtMostOnce),
+        ] {
+            queue.push_back(outgoing(sequence, qos));
+        }
+        assert_eq!(sequences(&mut queue), [1, 2, 3, 4]);
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_and_put_back_is_next_again() {
+        let mut queue = SessionQueue::default();
+        for sequence in 1..=3 {
+            queue.push_back(outgoing(sequence, QoS::AtLeastOnce));
+        }
+        queue.push_back(outgoing(4, QoS::AtMostOnce));
+        let first = queue.pop_front().expect("queued");
+        queue.push_front(first);
+        assert_eq!(sequences(&mut queue), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn room_is_made_from_qos_0_first() {
+        let mut queue = SessionQueue::default();
+        queue.push_back(outgoing(1, QoS::AtLeastOnce));
+        queue.push_back(outgoing(2, QoS::AtMostOnce));
+        let dropped = queue.drop_oldest().expect("queued");
+        assert_eq!(dropped.message.id().sequence, 2);
+        let dropped = queue.drop_oldest().expect("queued");
+        assert_eq!(dropped.message.id().sequence, 1);
+        assert!(queue.drop_oldest().is_none());
+    }
+
+    #[test]
+    fn an_empty_queue_takes_a_message_larger_than_its_bound() {
+        let mut queue = SessionQueue::default();
+        let first = outgoing(1, QoS::AtLeastOnce);
+        assert!(queue.fits(&first.message, 10, 1));
+        queue.push_back(first);
+        assert!(!queue.fits(&outgoing(2, QoS::AtLeastOnce).message, 10, 1));
+    }
+}

@@ -1,0 +1,484 @@
+//! From a session to its client: into the connection's output, or into the session's queue.
+
+use bytes::Bytes;
+use whimbrel_session::codec::topic::{ScanState, TopicName};
+use whimbrel_session::codec::{
+    FanOut, FanOutBuffer, PAYLOAD_SHARE_MIN, Payload, PublishSource, QoS, ReasonCode,
+};
+use whimbrel_session::{Deliver, Refused};
+
+use super::connection::{Endpoint, Phase};
+use super::route::Target;
+use super::session::Inflight;
+use super::{Env, Shard};
+use crate::effects::GroupOutcome;
+use crate::message::MessageParts;
+use crate::queue::{GroupOrigin, Outgoing, SessionQueue, SubscriptionIds};
+use crate::{ConnectionKey, DropCause, Event, Message, QueueFull, SessionKey, UnixMillis};
+
+/// A message on its way out: encoded once per form, made a shared [`Message`] once if anybody has
+/// to keep it.
+pub(super) struct Source<'a> {
+    parts: MessageParts<'a>,
+    message: Option<Message>,
+    fan_out: FanOut<'a>,
+}
+
+/// The memory of a [`Source`], used for one message after the other.
+#[derive(Debug, Default)]
+pub(super) struct SourceBuffers {
+    fan_out: FanOutBuffer,
+    /// The payload to be chained instead of copied, where it is large.
+    payload: Bytes,
+}
+
+impl<'a> Source<'a> {
+    /// A message that exists in its publisher's input only.
+    pub(super) fn new(
+        parts: MessageParts<'a>,
+        now: UnixMillis,
+        buffers: &'a mut SourceBuffers,
+    ) -> Self {
+        // A large payload is copied once, into the shared message, and chained from there.
+        let message = (parts.payload.len() >= PAYLOAD_SHARE_MIN).then(|| Message::new(&parts));
+        Self::with(parts, message, now, buffers)
+    }
+
+    /// A message that is shared already.
+    pub(super) fn of_message(
+        message: &'a Message,
+        now: UnixMillis,
+        buffers: &'a mut SourceBuffers,
+    ) -> Self {
+        Self::with(message.parts(), Some(message.clone()), now, buffers)
+    }
+
+    fn with(
+        parts: MessageParts<'a>,
+        message: Option<Message>,
+        now: UnixMillis,
+        buffers: &'a mut SourceBuffers,
+    ) -> Self {
+        let SourceBuffers { fan_out, payload } = buffers;
+        let payload = match &message {
+            Some(message) if parts.payload.len() >= PAYLOAD_SHARE_MIN => {
+                *payload = message.payload();
+                Payload::Shared(payload)
+            }
+            _ => Payload::Borrowed(parts.payload),
+        };
+        let source = PublishSource {
+            topic: parts.topic,
+            properties: parts.properties,
+            payload,
+            message_expiry_secs: (parts.expires_at != UnixMillis::NEVER)
+                .then(|| parts.expires_at.seconds_from(now).unwrap_or(0)),
+        };
+        Self {
+            parts,
+            message,
+            fan_out: FanOut::new(source, fan_out),
+        }
+    }
+
+    pub(super) fn message(&mut self) -> &Message {
+        self.message
+            .get_or_insert_with(|| Message::new(&self.parts))
+    }
+
+    pub(super) fn topic(&self) -> &'a TopicName {
+        self.parts.topic
+    }
+
+    pub(super) fn retain(&self) -> bool {
+        self.parts.retain
+    }
+
+    pub(super) fn fan_out(&mut self) -> &mut FanOut<'a> {
+        &mut self.fan_out
+    }
+
+    pub(super) fn qos(&self) -> QoS {
+        self.parts.qos
+    }
+}
+
+/// What became of one copy of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing more is promised about it: written, or dropped and counted.
+    Handled,
+    /// A session that outlives its connection holds it.
+    Stored,
+    /// There was no room, and the publisher is to know.
+    Refused,
+}
+
+impl Shard {
+    /// Gives one copy to a session.
+    pub(super) fn deliver_to(&mut self, target: &Target, source: &mut Source<'_>) -> Outcome {
+        // [MQTT-3.8.4-8]
+        let qos = target.qos.min(source.qos());
+        let retain = target.retain_as_published && source.parts.retain;
+        let Some(session) = self.session(target.session) else {
+            return Outcome::Handled;
+        };
+        let stored = session.stores(qos);
+        let connection = session.connection.filter(|_| session.queue.is_empty());
+        let outgoing = |source: &mut Source<'_>| Outgoing {
+            message: source.message().clone(),
+            subscription_ids: target.subscription_ids.clone(),
+            origin: None,
+            qos,
+            retain,
+        };
+        let mut kept = None;
+        if let Some(key) = connection {
+            // What ends with its connection is never resent: nothing is kept of it.
+            let item = Inflight::of(stored.then(|| outgoing(source)));
+            let form = Deliver {
+                qos,
+                retain,
+                subscription_ids: target.subscription_ids.as_slice(),
+            };
+            match self.write(key, source, form, item) {
+                Ok(()) if stored => return Outcome::Stored,
+                Ok(()) => return Outcome::Handled,
+                Err(item) => kept = item.into_outgoing(),
+            }
+        }
+        let waiting = kept.unwrap_or_else(|| outgoing(source));
+        self.enqueue(target.session, waiting)
+    }
+
+    /// Writes a PUBLISH into a connection's output, or gives the item back if it has to wait.
+    fn write(
+        &mut self,
+        key: ConnectionKey,
+        source: &mut Source<'_>,
+        form: Deliver<'_>,
+        item: Inflight,
+    ) -> Result<(), Inflight> {
+        let payload = source.parts.payload.len() as u64;
+        let Some(connection) = self
+            .connections
+            .get_mut(key.index as usize)
+            .filter(|connection| connection.generation == key.generation)
+            .filter(|connection| connection.phase == Phase::Running)
+        else {
+            return Err(item);
+        };
+        match &mut connection.endpoint {
+            Endpoint::Wire(wire) => match wire.deliver(&mut source.fan_out, form, item) {
+                Ok(()) => {}
+                Err(Refused::TooLarge(_)) => {
+                    // Treated as if its delivery had completed [MQTT-3.1.2-25].
+                    self.stats.count_drop(DropCause::TooLarge);
+                    return Ok(());
+                }
+                Err(refused) => return Err(refused.into_item()),
+            },
+            Endpoint::Draining(_) => return Err(item),
+            Endpoint::Local(client) => {
+                let message = source
+                    .message
+                    .get_or_insert_with(|| Message::new(&source.parts));
+                client.push(message.clone(), form, item)?;
+            }
+        }
+        if !connection.woken {
+            connection.woken = true;
+            self.effects.wake.push(key);
+        }
+        self.stats.publishes_sent += 1;
+        self.stats.publish_bytes_sent += payload;
+        Ok(())
+    }
+
+    /// Adds a message to a session's queue, within the bounds and by the policy for it.
+    pub(super) fn enqueue(&mut self, key: SessionKey, outgoing: Outgoing) -> Outcome {
+        let limits = self.config.limits;
+        let total_max = limits.queue_bytes_total_max / self.config.shards;
+        let Some(session) = self.session(key) else {
+            return Outcome::Handled;
+        };
+        let durable = session.is_durable();
+        let stored = session.stores(outgoing.qos);
+        if outgoing.qos == QoS::AtMostOnce
+            && session.connection.is_none()
+            && !self.config.queue_qos0_offline
+        {
+            self.drop_outgoing(key, outgoing, DropCause::Offline);
+            return Outcome::Handled;
+        }
+        let cause = if durable {
+            DropCause::QueueFull
+        } else {
+            DropCause::SlowReader
+        };
+        let (count_max, bytes_max) = if durable {
+            (limits.queue_messages_max, limits.queue_bytes_max)
+        } else {
+            (
+                limits.clean_queue_messages_max,
+                limits.clean_queue_bytes_max,
+            )
+        };
+        let cost = SessionQueue::cost(&outgoing.message);
+        loop {
+            let total_full = self.queued_bytes + cost > total_max && self.queued_bytes > 0;
+            let policy = self.config.queue_full;
+            let Some(session) = self.session_mut(key) else {
+                return Outcome::Handled;
+            };
+            if !total_full && session.queue.fits(&outgoing.message, count_max, bytes_max) {
+                break;
+            }
+            let refuses = stored && outgoing.origin.is_none() && policy == QueueFull::Refuse;
+            if refuses {
+                return Outcome::Refused;
+            }
+            let cause = if total_full {
+                DropCause::QueueTotal
+            } else {
+                cause
+            };
+            // A QoS 0 message gives way itself rather than push out what was acknowledged.
+            let makes_way = outgoing.qos == QoS::AtMostOnce && !session.queue.has_at_most_once();
+            let oldest = if makes_way {
+                None
+            } else {
+                session.queue.drop_oldest()
+            };
+            match oldest {
+                Some(oldest) => {
+                    self.uncount_queued(&oldest);
+                    self.drop_outgoing(key, oldest, cause);
+                }
+                None => {
+                    self.drop_outgoing(key, outgoing, cause);
+                    return Outcome::Handled;
+                }
+            }
+        }
+        self.queued_messages += 1;
+        self.queued_bytes += cost;
+        let Some(session) = self.session_mut(key) else {
+            return Outcome::Handled;
+        };
+        session.queue.push_back(outgoing);
+        if stored {
+            Outcome::Stored
+        } else {
+            Outcome::Handled
+        }
+    }
+
+    /// Writes what waits for this connection: queued messages, then retained ones, until the
+    /// output, the window or the budget is full.
+    pub(super) fn refill(&mut self, env: Env<'_>, key: ConnectionKey) {
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let session = connection.session;
+        if connection.phase != Phase::Running {
+            return;
+        }
+        let mut budget = REFILL_BUDGET;
+        loop {
+            let Some(found) = self.session_mut(session) else {
+                return;
+            };
+            if budget == 0 {
+                self.continue_later(key);
+                return;
+            }
+            budget -= 1;
+            if let Some(outgoing) = found.queue.pop_front() {
+                self.uncount_queued(&outgoing);
+                if outgoing.message.is_expired(env.now.wall) {
+                    self.drop_outgoing(session, outgoing, DropCause::Expired); // [MQTT-3.3.2-5]
+                } else if let Err(outgoing) = self.write_outgoing(env, key, outgoing) {
+                    self.queued_messages += 1;
+                    self.queued_bytes += SessionQueue::cost(&outgoing.message);
+                    if let Some(session) = self.session_mut(session) {
+                        session.queue.push_front(outgoing);
+                    }
+                    return;
+                }
+            } else if found.scans.is_empty() || !self.scan_step(env, session, key) {
+                return;
+            }
+        }
+    }
+
+    /// Writes a queued message, or gives it back if it has to wait.
+    pub(super) fn write_outgoing(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        outgoing: Outgoing,
+    ) -> Result<(), Outgoing> {
+        let message = outgoing.message.clone();
+        let mut buffers = self.take_buffers();
+        let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
+        let qos = outgoing.qos;
+        let retain = outgoing.retain;
+        let subscription_ids = outgoing.subscription_ids.clone();
+        let origin = outgoing.origin.as_deref().copied();
+        let form = Deliver {
+            qos,
+            retain,
+            subscription_ids: subscription_ids.as_slice(),
+        };
+        let written = self.write(key, &mut source, form, Inflight::of(Some(outgoing)));
+        self.keep_buffers(buffers);
+        match written {
+            Ok(()) => {
+                // A group is told when a delivery is over; one of QoS 0 is over when it is written.
+                if let (QoS::AtMostOnce, Some(origin)) = (qos, origin)
+                    && let Some(session) = self.connection(key).map(|found| found.session)
+                {
+                    self.tell_group(session, origin, GroupOutcome::Consumed);
+                }
+                Ok(())
+            }
+            Err(item) => Err(item
+                .into_outgoing()
+                .expect("the item was given with a message")),
+        }
+    }
+
+    /// An outbound exchange is over.
+    pub(super) fn delivered(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        item: Inflight,
+        reason: ReasonCode,
+    ) {
+        let Some(session) = self.connection(key).map(|connection| connection.session) else {
+            return;
+        };
+        if reason.is_error() && reason != ReasonCode::PacketIdentifierNotFound {
+            self.stats.count_drop(DropCause::Rejected);
+        }
+        let origin = item.into_outgoing().and_then(|outgoing| outgoing.origin);
+        if let Some(origin) = origin {
+            self.tell_group(session, *origin, GroupOutcome::Consumed);
+        }
+        self.resend(env, key);
+        self.refill(env, key);
+    }
+
+    /// Counts a message that is dropped, and tells its group.
+    pub(super) fn drop_outgoing(&mut self, key: SessionKey, outgoing: Outgoing, cause: DropCause) {
+        self.stats.count_drop(cause);
+        if let Some(origin) = outgoing.origin {
+            self.tell_group(key, *origin, GroupOutcome::Consumed);
+        }
+        if matches!(
+            cause,
+            DropCause::Offline | DropCause::Expired | DropCause::SessionEnded
+        ) {
+            return;
+        }
+        if let Some(session) = self.session_mut(key)
+            && !session.drop_reported
+        {
+            session.drop_reported = true;
+            let client_id = session.client_id.clone();
+            self.observe(Event::Dropping { client_id, cause });
+        }
+    }
+
+    pub(super) fn uncount_queued(&mut self, outgoing: &Outgoing) {
+        self.queued_messages -= 1;
+        self.queued_bytes -= SessionQueue::cost(&outgoing.message);
+    }
+
+    /// Takes one step of a retained scan; `false` if nothing more can be done now.
+    fn scan_step(&mut self, env: Env<'_>, session: SessionKey, key: ConnectionKey) -> bool {
+        let Some(found) = self.session_mut(session) else {
+            return false;
+        };
+        let Some(mut scan) = found.scans.pop_front() else {
+            return false;
+        };
+        let Some(filter) = found
+            .subscriptions
+            .contains_key(&scan.filter)
+            .then_some(scan.filter)
+            .and_then(|id| self.filters.get(&id))
+            .map(|local| local.filter.clone())
+        else {
+            return true; // unsubscribed since
+        };
+        let mut messages = Vec::new();
+        let state = env.index.scan_retained(
+            &filter,
+            &mut scan.cursor,
+            SCAN_BUDGET,
+            env.now.wall,
+            &mut messages,
+        );
+        let (granted, subscription_id) = (scan.qos, scan.subscription_id);
+        if state == ScanState::More
+            && let Some(found) = self.session_mut(session)
+        {
+            found.scans.push_front(scan);
+        }
+        for message in messages {
+            let outgoing = Outgoing {
+                qos: granted.min(message.qos()),
+                message,
+                subscription_ids: subscription_id
+                    .map_or(SubscriptionIds::None, SubscriptionIds::One),
+                origin: None,
+                // Whatever Retain As Published says [U5-043].
+                retain: true,
+            };
+            let waits = self
+                .session(session)
+                .is_none_or(|session| !session.queue.is_empty());
+            let rest = if waits {
+                Err(outgoing)
+            } else {
+                self.write_outgoing(env, key, outgoing)
+            };
+            if let Err(outgoing) = rest {
+                self.enqueue(session, outgoing);
+            }
+        }
+        true
+    }
+
+    pub(super) fn take_buffers(&mut self) -> Box<SourceBuffers> {
+        self.buffers.take().unwrap_or_default()
+    }
+
+    pub(super) fn keep_buffers(&mut self, mut buffers: Box<SourceBuffers>) {
+        buffers.payload = Bytes::new();
+        self.buffers = Some(buffers);
+    }
+
+    /// Gives the connection another turn soon.
+    fn continue_later(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connection_mut(key)
+            && !connection.in_backlog
+        {
+            connection.in_backlog = true;
+            self.backlog.push_back(key);
+        }
+    }
+
+    fn tell_group(&mut self, session: SessionKey, origin: GroupOrigin, outcome: GroupOutcome) {
+        self.send_group_done(origin.group, origin.sequence, session, outcome);
+    }
+}
+
+/// Messages written to one connection in one turn.
+const REFILL_BUDGET: usize = 512;
+
+/// Nodes of the retained tree visited in one step of a scan.
+const SCAN_BUDGET: usize = 128;

@@ -1,0 +1,55 @@
+//! Received `QoS` 2 messages between PUBREC and PUBCOMP.
+
+use super::obligation::OnCommit;
+use super::session::InboundRelease;
+use super::{Env, Shard};
+use crate::{Record, SessionKey};
+
+impl Shard {
+    /// Every target has the message: PUBCOMP as soon as PUBREL is there.
+    pub(super) fn inbound_routed(&mut self, env: Env<'_>, session: SessionKey, packet_id: u16) {
+        let Some(found) = self.session_mut(session) else {
+            return;
+        };
+        let Some(inbound) = found.inbound.get_mut(&packet_id) else {
+            return;
+        };
+        inbound.routed = true;
+        if let Some(release) = inbound.release.take() {
+            self.release_inbound(env, session, packet_id, release);
+        }
+    }
+
+    /// PUBREL is there: PUBCOMP as soon as every target has the message, and that is recorded.
+    pub(super) fn release_inbound(
+        &mut self,
+        env: Env<'_>,
+        session: SessionKey,
+        packet_id: u16,
+        release: InboundRelease,
+    ) {
+        let Some(found) = self.session_mut(session) else {
+            return;
+        };
+        let client_id = found.client_id.clone();
+        match found.inbound.get_mut(&packet_id) {
+            Some(inbound) if !inbound.routed => {
+                // An earlier PUBREL came on a connection that is gone.
+                inbound.release = Some(release);
+                return;
+            }
+            Some(inbound) => {
+                let message = inbound.id;
+                found.inbound.remove(&packet_id);
+                self.append(|| Record::InboundReleased {
+                    client_id,
+                    packet_id,
+                    message,
+                });
+            }
+            None => {}
+        }
+        let InboundRelease { connection, token } = release;
+        self.after_commit(env, OnCommit::Acknowledge { connection, token });
+    }
+}

@@ -1,0 +1,435 @@
+//! [`Shard`]: the sessions placed on one thread, and everything that happens to them.
+
+mod connect;
+mod connection;
+mod deliver;
+mod group;
+mod inbound;
+mod local;
+mod membership;
+mod obligation;
+mod publish;
+mod route;
+mod session;
+mod settle;
+mod subscribe;
+mod subscribers;
+mod timeout;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+use whimbrel_session::Tick;
+use whimbrel_session::codec::WriteBuf;
+use whimbrel_session::codec::topic::{ByteStr, MatchScratch};
+
+use self::connection::{Connection, WaitsFor};
+use self::deliver::SourceBuffers;
+use self::group::Group;
+use self::obligation::{Commits, Obligations, OnCommit};
+use self::route::{FanOutJob, Target};
+use self::session::Session;
+use self::subscribers::LocalFilter;
+use crate::effects::{GroupName, Hop};
+use crate::map::{self, Map};
+use crate::match_cache::MatchCache;
+use crate::timers::Timers;
+use crate::{
+    ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, MsgId, Now,
+    Record, SessionKey, ShardId, ShardMessage, ShardStats,
+};
+
+pub use self::connect::{Attach, Grants};
+pub use self::connection::{InputStatus, Received};
+pub use self::local::{LocalDelivery, LocalPublish, LocalSubscribe};
+pub use self::publish::Verdict;
+pub use self::session::Inflight;
+
+/// One shard of the broker: a state machine without locks, clock or I/O.
+///
+/// Everything is a method that takes the surroundings as [`Env`] and leaves what it asks of them
+/// in [`effects`](Self::effects). After each call, or each turn of several calls, the owner drains
+/// the effects, then asks for [`poll_timeout`](Self::poll_timeout) and calls
+/// [`run_backlog`](Self::run_backlog) while there is any.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    config: Arc<CoreConfig>,
+    sessions: Slab<Session>,
+    by_client_id: Map<ByteStr, SessionKey>,
+    connections: Slab<Connection>,
+    filters: Map<FilterId, LocalFilter>,
+    groups: Map<GroupId, Group>,
+    groups_by_name: Map<GroupName, GroupId>,
+    cache: MatchCache,
+    scratch: MatchScratch,
+    targets: Vec<Target>,
+    buffers: Option<Box<SourceBuffers>>,
+    /// Wide fan-outs under way. While there is one, whatever is to be delivered queues behind it,
+    /// and publishers wait.
+    jobs: VecDeque<FanOutJob>,
+    /// Connections with queued messages or scans that only lack a turn.
+    backlog: VecDeque<ConnectionKey>,
+    timers: Timers,
+    obligations: Obligations,
+    commits: Commits,
+    /// Bytes under way to each other shard.
+    windows: Vec<usize>,
+    /// Connections whose next PUBLISH waits for a window or a job.
+    blocked: Vec<ConnectionKey>,
+    /// What this shard says to itself: handled before a step ends.
+    to_self: VecDeque<Hop>,
+    next_generation: u32,
+    next_message: u64,
+    next_group: u64,
+    routing_pass: u64,
+    queued_messages: usize,
+    queued_bytes: usize,
+    subscriptions: usize,
+    stats: ShardStats,
+    effects: Effects,
+}
+
+/// The surroundings of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Env<'a> {
+    /// The present moment.
+    pub now: Now,
+    /// The index all shards share.
+    pub index: &'a Index,
+}
+
+impl Shard {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(id: ShardId, config: Arc<CoreConfig>) -> Self {
+        let seed = config.seed;
+        Self {
+            id,
+            sessions: Slab::new(),
+            by_client_id: map::new(seed),
+            connections: Slab::new(),
+            filters: map::new(seed),
+            groups: map::new(seed),
+            groups_by_name: map::new(seed),
+            cache: MatchCache::new(config.limits.match_cache_topics, seed),
+            scratch: MatchScratch::default(),
+            targets: Vec::new(),
+            buffers: None,
+            jobs: VecDeque::new(),
+            backlog: VecDeque::new(),
+            timers: Timers::default(),
+            obligations: Obligations::default(),
+            commits: Commits::new(config.journal),
+            windows: vec![0; config.shards],
+            blocked: Vec::new(),
+            to_self: VecDeque::new(),
+            next_generation: 0,
+            next_message: (id.index() as u64) << SHARD_SHIFT,
+            next_group: 0,
+            routing_pass: 0,
+            queued_messages: 0,
+            queued_bytes: 0,
+            subscriptions: 0,
+            stats: ShardStats::default(),
+            effects: Effects::default(),
+            config,
+        }
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// What the steps since the last drain ask for. Whoever takes `wake` out has to call
+    /// [`woken`](Self::woken) for each connection in it.
+    pub fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// Notes that a connection taken from `effects().wake` is being looked at.
+    pub fn woken(&mut self, connection: ConnectionKey) {
+        if let Some(connection) = self.connection_mut(connection) {
+            connection.woken = false;
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Tick> {
+        self.timers.next_deadline()
+    }
+
+    /// Whether [`run_backlog`](Self::run_backlog) has anything to do.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        !self.jobs.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// Goes on with wide fan-outs, drains and retained scans for one budgeted step.
+    pub fn run_backlog(&mut self, env: Env<'_>) {
+        self.run_jobs(env);
+        for _ in 0..self.backlog.len().min(BACKLOG_TURNS) {
+            let Some(key) = self.backlog.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connection_mut(key) {
+                connection.in_backlog = false;
+            }
+            self.refill(env, key);
+        }
+        self.finish(env);
+    }
+
+    /// Takes what another shard said.
+    pub fn handle_message(&mut self, env: Env<'_>, from: ShardId, message: ShardMessage) {
+        let cost = message.cost();
+        self.handle_hop(env, from, message.0);
+        if cost > 0 {
+            self.send(from, Hop::Credit { bytes: cost });
+        }
+        self.finish(env);
+    }
+
+    /// Notes that the journal has committed the next `records` of the appended records.
+    pub fn handle_committed(&mut self, env: Env<'_>, records: u64) {
+        self.commits.commit(records);
+        while let Some(ready) = self.commits.pop_ready() {
+            self.committed(env, ready);
+        }
+        self.finish(env);
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            sessions: self.sessions.len() as u64,
+            connections: self.connections.len() as u64,
+            subscriptions: self.subscriptions as u64,
+            queued_messages: self.queued_messages as u64
+                + self
+                    .groups
+                    .values()
+                    .map(|group| group.queued() as u64)
+                    .sum::<u64>(),
+            queued_bytes: self.queued_bytes as u64
+                + self
+                    .groups
+                    .values()
+                    .map(|group| group.queued_bytes() as u64)
+                    .sum::<u64>(),
+            ..self.stats
+        }
+    }
+
+    /// How much of what has to come back to nothing is still held; for tests and simulations.
+    #[must_use]
+    pub fn residue(&self) -> Residue {
+        Residue {
+            sessions: self.sessions.len(),
+            connections: self.connections.len(),
+            filters: self.filters.len(),
+            groups: self.groups.len(),
+            timers: self.timers.len(),
+            obligations: self.obligations.len(),
+            commits: self.commits.len(),
+            jobs: self.jobs.len(),
+            queued_messages: self.queued_messages,
+            queued_bytes: self.queued_bytes,
+            window_bytes: self.windows.iter().sum(),
+        }
+    }
+
+    /// The output of a connection, to be written to its socket; `None` if the connection is gone.
+    pub fn output(&mut self, connection: ConnectionKey) -> Option<&mut WriteBuf> {
+        self.connection_mut(connection)?.output()
+    }
+
+    /// Ends each step: what the shard said to itself, and publishers that may go on.
+    fn finish(&mut self, env: Env<'_>) {
+        while let Some(hop) = self.to_self.pop_front() {
+            self.handle_hop(env, self.id, hop);
+        }
+        if !self.blocked.is_empty() && !self.is_congested() {
+            for connection in std::mem::take(&mut self.blocked) {
+                self.unblock(env, connection, WaitsFor::Shard);
+            }
+        }
+        debug_assert!(self.to_self.is_empty());
+        debug_assert_eq!(
+            self.queued_bytes == 0,
+            self.queued_messages == 0,
+            "queue totals disagree"
+        );
+    }
+
+    fn handle_hop(&mut self, env: Env<'_>, from: ShardId, hop: Hop) {
+        match hop {
+            Hop::Publish {
+                message,
+                matched,
+                publisher,
+                obligation,
+            } => self.route_forwarded(env, from, &message, &matched, publisher, obligation),
+            Hop::Stored { obligation, reason } => self.fulfil(env, obligation, reason),
+            Hop::GroupJoin {
+                group,
+                member,
+                status,
+                obligation,
+            } => self.group_join(env, group, member, status, obligation),
+            Hop::GroupJoined {
+                obligation,
+                member,
+                name,
+                group,
+            } => self.group_joined(env, obligation, member, name, group),
+            Hop::GroupLeave { group, member } => self.group_leave(env, group, member),
+            Hop::GroupMember {
+                group,
+                member,
+                status,
+            } => self.group_member(env, group, member, status),
+            Hop::GroupDeliver {
+                group,
+                sequence,
+                member,
+                message,
+            } => self.group_deliver(env, group, sequence, member, message),
+            Hop::GroupDone {
+                group,
+                sequence,
+                member,
+                outcome,
+            } => self.group_done(group, sequence, member, outcome),
+            Hop::Credit { bytes } => {
+                let window = &mut self.windows[from.index()];
+                debug_assert!(*window >= bytes, "more credit than was used");
+                *window = window.saturating_sub(bytes);
+            }
+        }
+    }
+
+    /// Says something to a shard, this one included.
+    fn send(&mut self, to: ShardId, hop: Hop) {
+        if to == self.id {
+            self.to_self.push_back(hop);
+            return;
+        }
+        let message = ShardMessage(hop);
+        self.windows[to.index()] += message.cost();
+        self.effects.forward.push(Forward { to, message });
+    }
+
+    /// Whether publishers have to wait: a window to another shard is used up, or a wide fan-out
+    /// is under way. The overrun is what one PUBLISH causes.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        let window_max = self.config.limits.shard_window_bytes;
+        !self.jobs.is_empty() || self.windows.iter().any(|&bytes| bytes >= window_max)
+    }
+
+    fn append(&mut self, record: impl FnOnce() -> Record) {
+        if self.commits.has_journal() {
+            self.effects.append.push(record());
+            self.commits.appended();
+        }
+    }
+
+    /// Runs `then` when all that was appended so far is committed.
+    fn after_commit(&mut self, env: Env<'_>, then: OnCommit) {
+        if let Some(ready) = self.commits.after(then) {
+            self.committed(env, ready);
+        }
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.effects.events.push(event);
+    }
+
+    fn wake(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connection_mut(key)
+            && !connection.woken
+        {
+            connection.woken = true;
+            self.effects.wake.push(key);
+        }
+    }
+
+    fn next_message_id(&mut self) -> MsgId {
+        let sequence = self.next_message;
+        self.next_message += 1;
+        MsgId {
+            node: self.config.node,
+            incarnation: self.config.incarnation,
+            sequence,
+        }
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation
+    }
+
+    fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions
+            .get(key.index as usize)
+            .filter(|session| session.generation == key.generation)
+    }
+
+    fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions
+            .get_mut(key.index as usize)
+            .filter(|session| session.generation == key.generation)
+    }
+
+    fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.connections
+            .get(key.index as usize)
+            .filter(|connection| connection.generation == key.generation)
+    }
+
+    fn connection_mut(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(key.index as usize)
+            .filter(|connection| connection.generation == key.generation)
+    }
+}
+
+/// What a shard still holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Residue {
+    /// Sessions.
+    pub sessions: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Filters with local subscribers.
+    pub filters: usize,
+    /// Shared subscriptions owned.
+    pub groups: usize,
+    /// Armed timers.
+    pub timers: usize,
+    /// Acknowledgements that wait for other shards.
+    pub obligations: usize,
+    /// Things that wait for the journal.
+    pub commits: usize,
+    /// Fan-outs under way.
+    pub jobs: usize,
+    /// Messages in session queues.
+    pub queued_messages: usize,
+    /// Bytes in session queues.
+    pub queued_bytes: usize,
+    /// Bytes under way to other shards.
+    pub window_bytes: usize,
+}
+
+/// The top byte of a message sequence is the shard.
+const SHARD_SHIFT: u32 = 56;
+
+/// Connections that get a turn in one step of the backlog.
+const BACKLOG_TURNS: usize = 64;

@@ -1,0 +1,261 @@
+//! Obligations: acknowledgements that wait, for other shards or for the journal.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+use whimbrel_session::AckToken;
+use whimbrel_session::codec::ReasonCode;
+
+use crate::effects::ObligationId;
+use crate::{ConnectionKey, SessionKey, ShardId};
+
+/// Who is told in the end.
+#[derive(Debug)]
+pub(super) enum Debt {
+    /// A publisher on the wire gets the acknowledgement its token stands for.
+    Publisher {
+        connection: ConnectionKey,
+        token: AckToken,
+    },
+    /// An in-process publisher.
+    Local {
+        connection: ConnectionKey,
+        request: u64,
+    },
+    /// A subscriber gets its SUBACK, and retained messages after it.
+    Subscribe(SubscribeDebt),
+    /// A `QoS` 2 message is with all its targets: its publisher may release it.
+    Inbound { session: SessionKey, packet_id: u16 },
+}
+
+/// A SUBACK that waits, with the codes known so far.
+#[derive(Debug)]
+pub(super) struct SubscribeDebt {
+    pub(super) connection: ConnectionKey,
+    pub(super) answer: SubscribeAnswer,
+    pub(super) codes: Vec<ReasonCode>,
+}
+
+/// How the answer to a subscribe goes out.
+#[derive(Debug)]
+pub(super) enum SubscribeAnswer {
+    Wire(AckToken),
+    Local(u64),
+}
+
+/// A debt and how many answers it waits for.
+#[derive(Debug)]
+struct Obligation {
+    generation: u32,
+    remaining: u32,
+    reason: ReasonCode,
+    debt: Debt,
+}
+
+/// The obligations of one shard. Bounded by the in-flight windows of its connections.
+#[derive(Debug, Default)]
+pub(super) struct Obligations {
+    slots: Slab<Obligation>,
+    next_generation: u32,
+}
+
+impl Obligations {
+    /// Opens an obligation for `remaining` answers.
+    pub(super) fn open(&mut self, remaining: u32, debt: Debt) -> ObligationId {
+        debug_assert!(remaining > 0, "nothing to wait for");
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let index = self.slots.insert(Obligation {
+            generation,
+            remaining,
+            reason: ReasonCode::Success,
+            debt,
+        });
+        ObligationId {
+            index: u32::try_from(index).expect("fewer obligations than 32 bits count"),
+            generation,
+        }
+    }
+
+    /// Counts one answer; the last one settles the debt, with the first error if there was any.
+    pub(super) fn fulfil(&mut self, id: ObligationId, reason: ReasonCode) -> Option<Settled> {
+        let index = id.index as usize;
+        let obligation = self
+            .slots
+            .get_mut(index)
+            .filter(|obligation| obligation.generation == id.generation)?;
+        if reason.is_error() && !obligation.reason.is_error() {
+            obligation.reason = reason;
+        }
+        obligation.remaining -= 1;
+        if obligation.remaining > 0 {
+            return None;
+        }
+        let obligation = self.slots.remove(index);
+        Some(Settled {
+            debt: obligation.debt,
+            reason: obligation.reason,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// A debt that is due.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) debt: Debt,
+    pub(super) reason: ReasonCode,
+}
+
+/// What happens once a record is committed.
+#[derive(Debug)]
+pub(super) enum OnCommit {
+    /// A connection is accepted: CONNACK.
+    Accept(ConnectionKey),
+    /// An answer of this shard to one of its own obligations.
+    Fulfil(ObligationId),
+    /// An answer to another shard.
+    Stored {
+        to: ShardId,
+        obligation: ObligationId,
+    },
+    /// An acknowledgement on the wire: PUBREL, PUBCOMP.
+    Acknowledge {
+        connection: ConnectionKey,
+        token: AckToken,
+    },
+    /// UNSUBACK.
+    Unsubscribed {
+        connection: ConnectionKey,
+        answer: SubscribeAnswer,
+        codes: Vec<ReasonCode>,
+    },
+    /// A received `QoS` 2 message is recorded: PUBREC, then it is routed.
+    RouteInbound(super::publish::InboundRoute),
+}
+
+/// What waits for the journal, in the order of the records.
+#[derive(Debug)]
+pub(super) struct Commits {
+    journal: bool,
+    appended: u64,
+    committed: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: u64,
+    then: OnCommit,
+}
+
+impl Commits {
+    pub(super) fn new(journal: bool) -> Self {
+        Self {
+            journal,
+            appended: 0,
+            committed: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Whether records are kept at all.
+    pub(super) fn has_journal(&self) -> bool {
+        self.journal
+    }
+
+    /// Counts a record that was appended.
+    pub(super) fn appended(&mut self) {
+        self.appended += 1;
+    }
+
+    /// Runs `then` once everything appended so far is committed: `Some` if that is now.
+    pub(super) fn after(&mut self, then: OnCommit) -> Option<OnCommit> {
+        if self.committed == self.appended {
+            return Some(then);
+        }
+        self.waiting.push_back(Waiting {
+            record: self.appended,
+            then,
+        });
+        None
+    }
+
+    /// Notes that `records` more of the appended records are committed, in order.
+    pub(super) fn commit(&mut self, records: u64) {
+        self.committed = (self.committed + records).min(self.appended);
+    }
+
+    /// The next thing whose record is committed.
+    pub(super) fn pop_ready(&mut self) -> Option<OnCommit> {
+        if self.waiting.front()?.record > self.committed {
+            return None;
+        }
+        self.waiting.pop_front().map(|waiting| waiting.then)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTION: ConnectionKey = ConnectionKey {
+        index: 0,
+        generation: 0,
+    };
+
+    fn local(request: u64) -> Debt {
+        Debt::Local {
+            connection: CONNECTION,
+            request,
+        }
+    }
+
+    #[test]
+    fn a_debt_is_due_with_the_last_answer_and_the_first_error() {
+        let mut obligations = Obligations::default();
+        let id = obligations.open(3, local(1));
+        assert!(obligations.fulfil(id, ReasonCode::Success).is_none());
+        assert!(obligations.fulfil(id, ReasonCode::QuotaExceeded).is_none());
+        let settled = obligations
+            .fulfil(id, ReasonCode::UnspecifiedError)
+            .expect("the last answer");
+        assert_eq!(settled.reason, ReasonCode::QuotaExceeded);
+        assert_eq!(obligations.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_to_a_reused_slot_is_ignored() {
+        let mut obligations = Obligations::default();
+        let old = obligations.open(1, local(1));
+        assert!(obligations.fulfil(old, ReasonCode::Success).is_some());
+        let new = obligations.open(1, local(2));
+        assert_eq!(old.index, new.index);
+        assert!(obligations.fulfil(old, ReasonCode::Success).is_none());
+        assert!(obligations.fulfil(new, ReasonCode::Success).is_some());
+    }
+
+    #[test]
+    fn what_waits_for_a_record_runs_when_that_record_is_committed() {
+        let mut commits = Commits::new(true);
+        assert!(commits.after(OnCommit::Accept(CONNECTION)).is_some());
+        commits.appended();
+        assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
+        commits.appended();
+        assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
+        assert!(commits.pop_ready().is_none());
+        commits.commit(1);
+        assert!(commits.pop_ready().is_some());
+        assert!(commits.pop_ready().is_none());
+        commits.commit(1);
+        assert!(commits.pop_ready().is_some());
+        assert_eq!(commits.len(), 0);
+    }
+}

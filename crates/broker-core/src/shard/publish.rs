@@ -1,0 +1,347 @@
+//! What a publisher sends: checks, identity, retained, match, and the acknowledgement owed.
+
+use std::sync::Arc;
+
+use whimbrel_session::codec::topic::TopicName;
+use whimbrel_session::codec::{PacketId, Publish, QoS, ReasonCode};
+use whimbrel_session::{AckToken, InboundPublish};
+
+use super::deliver::Source;
+use super::obligation::{Debt, OnCommit};
+use super::session::InboundMessage;
+use super::{Env, Shard};
+use crate::effects::{CloseReason, Hop};
+use crate::index::Matched;
+use crate::message::MessageParts;
+use crate::{ConnectionKey, Message, Record, SessionKey, SessionRef, UnixMillis};
+
+/// What the hooks say to a packet, before the shard sees it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Go on.
+    Allow,
+    /// PUBLISH: acknowledge with this error and route nothing; MQTT 3.x clients get a plain
+    /// acknowledgement (ambiguities D1, D2).
+    Refuse(ReasonCode),
+    /// PUBLISH: acknowledge as if it were routed, and route nothing.
+    Discard,
+    /// PUBLISH: route this instead. Its topic, RETAIN, properties and payload count; `QoS` and
+    /// acknowledgement stay those of the original.
+    Replace(Box<Publish>),
+    /// SUBSCRIBE: a code per filter, [`ReasonCode::Success`] for those that may go on.
+    Filters(Vec<ReasonCode>),
+    /// Close the connection; MQTT 5 clients are told the reason.
+    Disconnect(ReasonCode),
+}
+
+/// A recorded `QoS` 2 message that is to be routed.
+#[derive(Debug)]
+pub(super) struct InboundRoute {
+    pub(super) connection: ConnectionKey,
+    pub(super) session: SessionKey,
+    pub(super) packet_id: u16,
+    pub(super) token: AckToken,
+    pub(super) message: Message,
+}
+
+impl Shard {
+    pub(super) fn publish(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        inbound: InboundPublish<'_>,
+        verdict: Verdict,
+    ) {
+        let Some(session) = self.connection(key).map(|connection| connection.session) else {
+            return;
+        };
+        let publish = &inbound.publish;
+        self.stats.publishes_received += 1;
+        self.stats.publish_bytes_received += publish.payload().len() as u64;
+        let debt = inbound.token.map(|token| Debt::Publisher {
+            connection: key,
+            token,
+        });
+        let replacement;
+        let mut parts = MessageParts {
+            id: self.next_message_id(),
+            topic: &inbound.topic,
+            qos: publish.qos(),
+            retain: publish.retain(),
+            expires_at: expires_at(env, publish.properties().message_expiry_secs()),
+            properties: publish.properties(),
+            payload: publish.payload(),
+        };
+        match verdict {
+            Verdict::Allow | Verdict::Filters(_) => {}
+            Verdict::Refuse(reason) => return self.refuse_publish(env, debt, reason),
+            Verdict::Discard => return self.pay_publisher(env, debt, ReasonCode::Success),
+            Verdict::Disconnect(reason) => {
+                self.stats.publishes_refused += 1;
+                return self.disconnect_with(env, key, reason, CloseReason::Administrative);
+            }
+            Verdict::Replace(publish) => {
+                replacement = publish;
+                if let Some(topic) = replacement.topic() {
+                    parts.topic = topic;
+                }
+                parts.retain = replacement.retain();
+                parts.properties = replacement.properties();
+                parts.expires_at = expires_at(env, parts.properties.message_expiry_secs());
+                parts.payload = replacement.payload();
+            }
+        }
+        if let Err(reason) = self.check_topic(parts.topic) {
+            return self.refuse_publish(env, debt, reason);
+        }
+        let publisher = SessionRef {
+            shard: self.id,
+            key: session,
+        };
+        match (parts.qos, debt) {
+            (QoS::ExactlyOnce, Some(Debt::Publisher { connection, token })) => {
+                let packet_id = publish.packet_id().map_or(0, PacketId::get);
+                self.ingest_exactly_once(env, &parts, publisher, connection, token, packet_id);
+            }
+            (_, debt) => self.ingest(env, &parts, Some(publisher), debt),
+        }
+    }
+
+    /// Retains, matches and routes a message of `QoS` 0 or 1, or one that nobody acknowledges.
+    pub(super) fn ingest(
+        &mut self,
+        env: Env<'_>,
+        parts: &MessageParts<'_>,
+        publisher: Option<SessionRef>,
+        debt: Option<Debt>,
+    ) {
+        let mut buffers = self.take_buffers();
+        let mut source = Source::new(*parts, env.now.wall, &mut buffers);
+        self.ingest_source(env, &mut source, publisher, debt);
+        self.keep_buffers(buffers);
+    }
+
+    fn ingest_source(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        publisher: Option<SessionRef>,
+        debt: Option<Debt>,
+    ) {
+        let retain = source.retain();
+        if retain && self.retain(env, source.message()).is_err() {
+            return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
+        }
+        let matched = self.matches(env, source.topic());
+        let waits_for_retained = retain && self.commits.has_journal();
+        if matched.is_empty() && !waits_for_retained {
+            return self.pay_publisher(env, debt, ReasonCode::NoMatchingSubscribers);
+        }
+        self.route_for(env, source, &matched, publisher, debt, waits_for_retained);
+    }
+
+    /// Takes a `QoS` 2 message over: recorded first, then PUBREC, then routed [DESIGN §6].
+    fn ingest_exactly_once(
+        &mut self,
+        env: Env<'_>,
+        parts: &MessageParts<'_>,
+        publisher: SessionRef,
+        connection: ConnectionKey,
+        token: AckToken,
+        packet_id: u16,
+    ) {
+        let message = Message::new(parts);
+        let refusal = Debt::Publisher { connection, token };
+        if parts.retain && self.retain(env, &message).is_err() {
+            return self.refuse_publish(env, Some(refusal), ReasonCode::QuotaExceeded);
+        }
+        let debt = refusal;
+        let matched = self.matches(env, parts.topic);
+        let waits_for_retained = parts.retain && self.commits.has_journal();
+        // Messages of one publisher keep their order: none overtakes one that waits for its record.
+        let behind = self
+            .session(publisher.key)
+            .is_some_and(|session| session.unrouted > 0);
+        if matched.is_empty() && !waits_for_retained && !behind {
+            return self.pay_publisher(env, Some(debt), ReasonCode::NoMatchingSubscribers);
+        }
+        if matched.durable.is_empty() && !waits_for_retained && !behind {
+            let mut buffers = self.take_buffers();
+            let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
+            self.route(env, &mut source, &matched, Some(publisher), None);
+            self.keep_buffers(buffers);
+            return self.pay_publisher(env, Some(debt), ReasonCode::Success);
+        }
+        let Debt::Publisher { connection, token } = debt else {
+            return;
+        };
+        if let Some(session) = self.session_mut(publisher.key) {
+            session.unrouted += 1;
+            session.inbound.insert(
+                packet_id,
+                InboundMessage {
+                    id: parts.id,
+                    routed: false,
+                    release: None,
+                },
+            );
+            let client_id = session.client_id.clone();
+            self.append(|| Record::InboundStored {
+                client_id,
+                packet_id,
+                message: message.clone(),
+            });
+        }
+        let route = InboundRoute {
+            connection,
+            session: publisher.key,
+            packet_id,
+            token,
+            message,
+        };
+        self.after_commit(env, OnCommit::RouteInbound(route));
+    }
+
+    /// Routes a recorded `QoS` 2 message and sends its PUBREC.
+    pub(super) fn route_inbound(&mut self, env: Env<'_>, route: InboundRoute) {
+        let InboundRoute {
+            connection,
+            session,
+            packet_id,
+            token,
+            message,
+        } = route;
+        if let Some(session) = self.session_mut(session) {
+            session.unrouted -= 1;
+        }
+        let debt = Debt::Publisher { connection, token };
+        self.pay_publisher(env, Some(debt), ReasonCode::Success);
+        let matched = self.matches(env, message.topic());
+        let publisher = SessionRef {
+            shard: self.id,
+            key: session,
+        };
+        let mut buffers = self.take_buffers();
+        let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
+        let inbound = Debt::Inbound { session, packet_id };
+        self.route_for(
+            env,
+            &mut source,
+            &matched,
+            Some(publisher),
+            Some(inbound),
+            false,
+        );
+        self.keep_buffers(buffers);
+    }
+
+    /// Routes, and settles `debt` when every shard that has to store the message has done so.
+    fn route_for(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        matched: &Arc<Matched>,
+        publisher: Option<SessionRef>,
+        debt: Option<Debt>,
+        waits_for_retained: bool,
+    ) {
+        let answers = matched.durable.len() + u32::from(waits_for_retained);
+        match debt {
+            Some(debt) if answers > 0 => {
+                let obligation = self.obligations.open(answers, debt);
+                self.route(env, source, matched, publisher, Some(obligation));
+                if waits_for_retained {
+                    self.after_commit(env, OnCommit::Fulfil(obligation));
+                }
+            }
+            debt => {
+                self.route(env, source, matched, publisher, None);
+                if let Some(debt) = debt {
+                    self.pay(env, debt, ReasonCode::Success);
+                }
+            }
+        }
+    }
+
+    /// Sends `source` to every shard that has holders of it, this one included.
+    fn route(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        matched: &Arc<Matched>,
+        publisher: Option<SessionRef>,
+        obligation: Option<crate::effects::ObligationId>,
+    ) {
+        for shard in matched.shards.without(self.id).iter() {
+            let hop = Hop::Publish {
+                message: source.message().clone(),
+                matched: Arc::clone(matched),
+                publisher,
+                obligation: obligation.filter(|_| matched.durable.contains(shard)),
+            };
+            self.send(shard, hop);
+        }
+        if matched.shards.contains(self.id) {
+            let answer_to = obligation
+                .filter(|_| matched.durable.contains(self.id))
+                .map(|obligation| super::route::AnswerTo {
+                    shard: self.id,
+                    obligation,
+                });
+            self.route_here(env, source, matched, publisher, answer_to);
+        }
+    }
+
+    /// Who is to have a message of this topic, from the cache while it holds.
+    pub(super) fn matches(&mut self, env: Env<'_>, topic: &TopicName) -> Arc<Matched> {
+        // Read before the match: a change in between makes the entry stale, never wrong.
+        let generation = env.index.generation(topic);
+        if let Some(matched) = self.cache.lookup(topic, generation) {
+            return Arc::clone(matched);
+        }
+        let matched = Arc::new(env.index.matches(topic, &mut self.scratch));
+        self.cache.insert(topic, generation, Arc::clone(&matched));
+        matched
+    }
+
+    /// Whether clients may publish to this topic.
+    pub(super) fn check_topic(&self, topic: &TopicName) -> Result<(), ReasonCode> {
+        // Topics of the broker itself: clients only read them.
+        if topic.levels().next() == Some("$SYS") {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        if topic.exceeds_levels(self.config.limits.topic_levels_max) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        Ok(())
+    }
+
+    fn retain(
+        &mut self,
+        env: Env<'_>,
+        message: &Message,
+    ) -> Result<(), crate::index::RetainedFull> {
+        env.index.retain(message)?;
+        self.append(|| Record::Retained {
+            message: message.clone(),
+        });
+        Ok(())
+    }
+
+    fn refuse_publish(&mut self, env: Env<'_>, debt: Option<Debt>, reason: ReasonCode) {
+        self.stats.publishes_refused += 1;
+        self.pay_publisher(env, debt, reason);
+    }
+
+    fn pay_publisher(&mut self, env: Env<'_>, debt: Option<Debt>, reason: ReasonCode) {
+        if let Some(debt) = debt {
+            self.pay(env, debt, reason);
+        }
+    }
+}
+
+/// When a message that arrives now expires.
+pub(super) fn expires_at(env: Env<'_>, message_expiry_secs: Option<u32>) -> UnixMillis {
+    message_expiry_secs.map_or(UnixMillis::NEVER, |secs| env.now.wall.plus_secs(secs))
+}

@@ -1,0 +1,302 @@
+//! From a matched message to the sessions of this shard: who gets it, in which form, in what order.
+
+use std::sync::Arc;
+
+use whimbrel_session::codec::topic::TopicName;
+use whimbrel_session::codec::{QoS, ReasonCode};
+
+use super::deliver::{Outcome, Source};
+use super::obligation::OnCommit;
+use super::subscribers::Subscriber;
+use super::{Env, Shard};
+use crate::effects::{Hop, ObligationId};
+use crate::index::Matched;
+use crate::queue::SubscriptionIds;
+use crate::{Message, Record, SessionKey, SessionRef, ShardId};
+
+/// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) session: SessionKey,
+    /// Subscription Identifiers of all its matching subscriptions [MQTT-3.3.4-4].
+    pub(super) subscription_ids: SubscriptionIds,
+    /// The highest `QoS` granted among them [MQTT-3.3.4-2].
+    pub(super) qos: QoS,
+    pub(super) retain_as_published: bool,
+}
+
+impl Target {
+    fn new(subscriber: Subscriber) -> Self {
+        Self {
+            session: subscriber.session,
+            subscription_ids: subscriber
+                .subscription_id
+                .map_or(SubscriptionIds::None, SubscriptionIds::One),
+            qos: subscriber.qos,
+            retain_as_published: subscriber.retain_as_published(),
+        }
+    }
+
+    fn merge(&mut self, subscriber: Subscriber) {
+        self.qos = self.qos.max(subscriber.qos);
+        self.retain_as_published |= subscriber.retain_as_published();
+        if let Some(id) = subscriber.subscription_id {
+            self.subscription_ids.push(id);
+        }
+    }
+}
+
+/// Who waits for this shard's `Stored`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerTo {
+    pub(super) shard: ShardId,
+    pub(super) obligation: ObligationId,
+}
+
+/// A fan-out that takes more than one step, or waits behind one that does.
+#[derive(Debug)]
+pub(super) struct FanOutJob {
+    message: Message,
+    matched: Arc<Matched>,
+    publisher: Option<SessionRef>,
+    answer_to: Option<AnswerTo>,
+    /// Found when its turn comes.
+    targets: Option<Vec<Target>>,
+    next: usize,
+    tally: Tally,
+}
+
+/// What became of the copies of one message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Sessions that outlive their connections and now hold it.
+    stored: u32,
+    /// Whether a session had no room and its policy is to refuse.
+    refused: bool,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Handled => {}
+            Outcome::Stored => self.stored += 1,
+            Outcome::Refused => self.refused = true,
+        }
+    }
+}
+
+impl Shard {
+    /// Takes a message that another shard matched.
+    pub(super) fn route_forwarded(
+        &mut self,
+        env: Env<'_>,
+        from: ShardId,
+        message: &Message,
+        matched: &Arc<Matched>,
+        publisher: Option<SessionRef>,
+        obligation: Option<ObligationId>,
+    ) {
+        let answer_to = obligation.map(|obligation| AnswerTo {
+            shard: from,
+            obligation,
+        });
+        let mut buffers = self.take_buffers();
+        let mut source = Source::of_message(message, env.now.wall, &mut buffers);
+        self.route_here(env, &mut source, matched, publisher, answer_to);
+        self.keep_buffers(buffers);
+    }
+
+    /// Gives a message to the sessions and groups of this shard, now or behind a fan-out under way.
+    pub(super) fn route_here(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        matched: &Arc<Matched>,
+        publisher: Option<SessionRef>,
+        answer_to: Option<AnswerTo>,
+    ) {
+        let targets = if self.jobs.is_empty() {
+            let targets = self.resolve(matched, publisher);
+            if targets.len() <= self.config.limits.step_budget {
+                self.route_now(env, source, matched, targets, answer_to);
+                return;
+            }
+            Some(targets)
+        } else {
+            None
+        };
+        self.jobs.push_back(FanOutJob {
+            message: source.message().clone(),
+            matched: Arc::clone(matched),
+            publisher,
+            answer_to,
+            targets,
+            next: 0,
+            tally: Tally::default(),
+        });
+    }
+
+    /// Goes on with wide fan-outs for one budget of deliveries.
+    pub(super) fn run_jobs(&mut self, env: Env<'_>) {
+        let mut budget = self.config.limits.step_budget;
+        while budget > 0 {
+            let Some(mut job) = self.jobs.pop_front() else {
+                return;
+            };
+            let targets = match job.targets.take() {
+                Some(targets) => targets,
+                None => self.resolve(&job.matched, job.publisher),
+            };
+            let message = job.message.clone();
+            let mut buffers = self.take_buffers();
+            let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
+            let end = targets.len().min(job.next + budget);
+            // Each job costs at least one, so that many empty ones are a bounded step too.
+            budget -= (end - job.next).max(1);
+            for target in &targets[job.next..end] {
+                job.tally.count(self.deliver_to(target, &mut source));
+            }
+            job.next = end;
+            if end < targets.len() {
+                self.keep_buffers(buffers);
+                job.targets = Some(targets);
+                self.jobs.push_front(job);
+                return;
+            }
+            self.keep_scratch(targets);
+            self.routed(env, &mut source, &job.matched, job.tally, job.answer_to);
+            self.keep_buffers(buffers);
+        }
+    }
+
+    fn route_now(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        matched: &Matched,
+        targets: Vec<Target>,
+        answer_to: Option<AnswerTo>,
+    ) {
+        let mut tally = Tally::default();
+        for target in &targets {
+            tally.count(self.deliver_to(target, source));
+        }
+        self.keep_scratch(targets);
+        self.routed(env, source, matched, tally, answer_to);
+    }
+
+    /// The last part of a routing: groups, the record, and the answer.
+    fn routed(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        matched: &Matched,
+        mut tally: Tally,
+        answer_to: Option<AnswerTo>,
+    ) {
+        for &group in &matched.groups {
+            if group.owner == self.id {
+                tally.count(self.publish_to_group(group, source));
+            }
+        }
+        if tally.stored > 0 && self.commits.has_journal() {
+            let message = source.message().clone();
+            let sessions = tally.stored;
+            self.append(|| Record::Enqueued { message, sessions });
+        }
+        let Some(AnswerTo { shard, obligation }) = answer_to else {
+            return;
+        };
+        if tally.refused {
+            // Nothing of this shard's refusal is recorded, but what others stored here may be.
+            self.answer(env, shard, obligation, ReasonCode::QuotaExceeded);
+        } else if shard == self.id {
+            self.after_commit(env, OnCommit::Fulfil(obligation));
+        } else {
+            let to = shard;
+            self.after_commit(env, OnCommit::Stored { to, obligation });
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        env: Env<'_>,
+        to: ShardId,
+        obligation: ObligationId,
+        reason: ReasonCode,
+    ) {
+        if to == self.id {
+            self.fulfil(env, obligation, reason);
+        } else {
+            self.send(to, Hop::Stored { obligation, reason });
+        }
+    }
+
+    /// The sessions of this shard that get a copy.
+    fn resolve(&mut self, matched: &Matched, publisher: Option<SessionRef>) -> Vec<Target> {
+        let mut targets = std::mem::take(&mut self.targets);
+        debug_assert!(targets.is_empty());
+        let publisher = publisher
+            .filter(|publisher| publisher.shard == self.id)
+            .map(|publisher| publisher.key);
+        let overlapping = matched.filters.len() > 1;
+        self.routing_pass += 1;
+        for filter in &matched.filters {
+            let Some(local) = self.filters.get(filter) else {
+                continue;
+            };
+            for &subscriber in local.subscribers.as_slice() {
+                if subscriber.no_local() && publisher == Some(subscriber.session) {
+                    continue; // [MQTT-3.8.3-3]
+                }
+                if overlapping
+                    && let Some(session) = self.sessions.get_mut(subscriber.session.index as usize)
+                {
+                    if session.mark == self.routing_pass {
+                        targets[session.mark_index].merge(subscriber);
+                        continue;
+                    }
+                    session.mark = self.routing_pass;
+                    session.mark_index = targets.len();
+                }
+                targets.push(Target::new(subscriber));
+            }
+        }
+        targets
+    }
+
+    fn keep_scratch(&mut self, mut targets: Vec<Target>) {
+        targets.clear();
+        if targets.capacity() <= SCRATCH_KEPT {
+            self.targets = targets;
+        }
+    }
+
+    /// Publishes something of the broker's own, such as a will or a `$SYS` value.
+    pub(super) fn publish_own(
+        &mut self,
+        env: Env<'_>,
+        parts: &crate::message::MessageParts<'_>,
+        publisher: Option<SessionRef>,
+    ) {
+        self.ingest(env, parts, publisher, None);
+    }
+
+    /// Publishes a retained `QoS` 0 message in the broker's name, under `$SYS`.
+    pub fn publish_system(&mut self, env: Env<'_>, topic: &TopicName, payload: &[u8]) {
+        let parts = crate::message::MessageParts {
+            id: self.next_message_id(),
+            topic,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            expires_at: crate::UnixMillis::NEVER,
+            properties: whimbrel_session::codec::PublishProperties::EMPTY,
+            payload,
+        };
+        self.publish_own(env, &parts, None);
+        self.finish(env);
+    }
+}
+
+/// Targets of scratch capacity kept between messages.
+const SCRATCH_KEPT: usize = 4_096;

@@ -1,0 +1,122 @@
+//! [`Session`]: what a client's session is to the broker, connected or not.
+
+use std::collections::VecDeque;
+
+use whimbrel_session::codec::topic::{ByteStr, ScanCursor};
+use whimbrel_session::codec::{ProtocolVersion, QoS, SubscriptionId, Will};
+use whimbrel_session::{AckToken, SessionState, Tick};
+
+use crate::effects::GroupName;
+use crate::map::Map;
+use crate::queue::{Outgoing, SessionQueue};
+use crate::{ConnectionKey, FilterId, GroupId, MsgId};
+
+/// A session at its shard.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) generation: u32,
+    pub(super) client_id: ByteStr,
+    pub(super) version: ProtocolVersion,
+    /// The connection that has it, accepted or about to be.
+    pub(super) connection: Option<ConnectionKey>,
+    /// Windows and packet identifiers; with the connection while that is accepted.
+    pub(super) state: Option<SessionState<Inflight>>,
+    /// Session Expiry Interval in force, in seconds; 0 ends the session with its connection.
+    pub(super) expiry_secs: u32,
+    /// When the armed expiry timer fires.
+    pub(super) expiry_due: Option<Tick>,
+    pub(super) will: Option<Box<Will>>,
+    /// When the armed will timer fires.
+    pub(super) will_due: Option<Tick>,
+    /// Ordinary subscriptions: the slot in the filter's list of subscribers.
+    pub(super) subscriptions: Map<FilterId, u32>,
+    pub(super) shared: Map<GroupId, SharedSubscription>,
+    /// Shared subscriptions whose owner has not answered yet.
+    pub(super) joining: Map<GroupName, Joining>,
+    /// Received `QoS` 2 messages whose targets have not all said `Stored`.
+    pub(super) inbound: Map<u16, InboundMessage>,
+    /// How many of them wait for their record before they are routed.
+    pub(super) unrouted: u32,
+    pub(super) queue: SessionQueue,
+    /// Retained messages still to be sent for new subscriptions.
+    pub(super) scans: VecDeque<RetainedScan>,
+    /// The routing pass that last met this session, and its place among that pass's targets.
+    pub(super) mark: u64,
+    pub(super) mark_index: usize,
+    /// A drop was reported to observers since the connection came or went.
+    pub(super) drop_reported: bool,
+}
+
+impl Session {
+    /// Whether the session outlives its connection.
+    pub(super) fn is_durable(&self) -> bool {
+        self.expiry_secs > 0
+    }
+
+    /// Whether messages of `QoS` 1 and 2 for it have to be stored before they are acknowledged.
+    pub(super) fn stores(&self, qos: QoS) -> bool {
+        self.is_durable() && qos > QoS::AtMostOnce
+    }
+}
+
+/// What a session keeps of a delivery that is not finished.
+///
+/// Nothing where nothing will ever be resent: the session ends with its connection, and no group
+/// wants the message back.
+#[derive(Debug)]
+pub struct Inflight(pub(super) Option<Box<Outgoing>>);
+
+impl Inflight {
+    pub(super) fn of(outgoing: Option<Outgoing>) -> Self {
+        Self(outgoing.map(Box::new))
+    }
+
+    pub(super) fn into_outgoing(self) -> Option<Outgoing> {
+        self.0.map(|outgoing| *outgoing)
+    }
+
+    pub(super) fn outgoing(&self) -> Option<&Outgoing> {
+        self.0.as_deref()
+    }
+}
+
+/// A membership in a shared subscription.
+#[derive(Debug)]
+pub(super) struct SharedSubscription {
+    pub(super) name: GroupName,
+    pub(super) qos: QoS,
+    pub(super) subscription_id: Option<SubscriptionId>,
+}
+
+/// A shared subscription that is being entered.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) qos: QoS,
+    pub(super) subscription_id: Option<SubscriptionId>,
+}
+
+/// A received `QoS` 2 message between PUBLISH and PUBCOMP.
+#[derive(Debug)]
+pub(super) struct InboundMessage {
+    pub(super) id: MsgId,
+    /// All targets have it.
+    pub(super) routed: bool,
+    /// The PUBREL that came before that.
+    pub(super) release: Option<InboundRelease>,
+}
+
+/// A PUBREL that waits for the targets.
+#[derive(Debug)]
+pub(super) struct InboundRelease {
+    pub(super) connection: ConnectionKey,
+    pub(super) token: AckToken,
+}
+
+/// Retained messages that a new subscription is still to get.
+#[derive(Debug)]
+pub(super) struct RetainedScan {
+    pub(super) filter: FilterId,
+    pub(super) cursor: ScanCursor,
+    pub(super) qos: QoS,
+    pub(super) subscription_id: Option<SubscriptionId>,
+}

@@ -1,0 +1,145 @@
+//! Settling: acknowledgements leave when what they promise is done.
+
+use whimbrel_session::AckToken;
+use whimbrel_session::codec::ReasonCode;
+
+use super::connection::{Phase, WaitsFor};
+use super::obligation::{Debt, OnCommit, Settled, SubscribeAnswer, SubscribeDebt};
+use super::{Env, Shard};
+use crate::ConnectionKey;
+use crate::effects::{LocalOutcome, ObligationId};
+
+impl Shard {
+    /// Counts one answer to an obligation of this shard.
+    pub(super) fn fulfil(&mut self, env: Env<'_>, obligation: ObligationId, reason: ReasonCode) {
+        if let Some(Settled { debt, reason }) = self.obligations.fulfil(obligation, reason) {
+            self.pay(env, debt, reason);
+        }
+    }
+
+    /// Pays a debt: the peer hears the outcome.
+    pub(super) fn pay(&mut self, env: Env<'_>, debt: Debt, reason: ReasonCode) {
+        match debt {
+            Debt::Publisher { connection, token } => {
+                self.acknowledge(env, connection, token, reason);
+            }
+            Debt::Local {
+                connection,
+                request,
+            } => self.effects.local.push(LocalOutcome {
+                connection,
+                request,
+                reasons: vec![reason],
+            }),
+            Debt::Subscribe(subscribe) => self.subscribed(env, subscribe),
+            Debt::Inbound { session, packet_id } => self.inbound_routed(env, session, packet_id),
+        }
+    }
+
+    /// Runs what waited for a record.
+    pub(super) fn committed(&mut self, env: Env<'_>, ready: OnCommit) {
+        match ready {
+            OnCommit::Accept(connection) => self.accept(env, connection),
+            OnCommit::Fulfil(obligation) => self.fulfil(env, obligation, ReasonCode::Success),
+            OnCommit::Stored { to, obligation } => {
+                self.answer(env, to, obligation, ReasonCode::Success);
+            }
+            OnCommit::Acknowledge { connection, token } => {
+                self.acknowledge(env, connection, token, ReasonCode::Success);
+            }
+            OnCommit::Unsubscribed {
+                connection,
+                answer,
+                codes,
+            } => self.answer_unsubscribe(env, connection, answer, codes),
+            OnCommit::RouteInbound(route) => self.route_inbound(env, route),
+        }
+    }
+
+    /// Sends the SUBACK, then starts the retained scans that go with it.
+    pub(super) fn subscribed(&mut self, env: Env<'_>, debt: SubscribeDebt) {
+        let SubscribeDebt {
+            connection: key,
+            answer,
+            codes,
+        } = debt;
+        match answer {
+            SubscribeAnswer::Wire(token) => {
+                if let Some(connection) = self.running_mut(key)
+                    && let Some(wire) = connection.wire()
+                {
+                    let written = wire.ack_subscribe(token, &codes);
+                    debug_assert!(written.is_ok(), "{written:?}");
+                    self.wake(key);
+                    self.unblock(env, key, WaitsFor::Client);
+                }
+            }
+            SubscribeAnswer::Local(request) => self.effects.local.push(LocalOutcome {
+                connection: key,
+                request,
+                reasons: codes,
+            }),
+        }
+        self.refill(env, key);
+    }
+
+    fn answer_unsubscribe(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        answer: SubscribeAnswer,
+        codes: Vec<ReasonCode>,
+    ) {
+        match answer {
+            SubscribeAnswer::Wire(token) => {
+                if let Some(connection) = self.running_mut(key)
+                    && let Some(wire) = connection.wire()
+                {
+                    let written = wire.ack_unsubscribe(token, &codes);
+                    debug_assert!(written.is_ok(), "{written:?}");
+                    self.wake(key);
+                    self.unblock(env, key, WaitsFor::Client);
+                }
+            }
+            SubscribeAnswer::Local(request) => self.effects.local.push(LocalOutcome {
+                connection: key,
+                request,
+                reasons: codes,
+            }),
+        }
+    }
+
+    /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP, whichever the token stands for.
+    fn acknowledge(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        token: AckToken,
+        reason: ReasonCode,
+    ) {
+        let Some(connection) = self.running_mut(key) else {
+            return;
+        };
+        let Some(wire) = connection.wire() else {
+            return;
+        };
+        if reason == ReasonCode::QuotaExceeded && !wire.version().is_v5() {
+            // 3.x has no way to say no: the publisher keeps the message and sends it again
+            // when it reconnects [DESIGN §5].
+            wire.withhold(token);
+        } else {
+            let written = wire.ack(token, reason);
+            debug_assert!(written.is_ok(), "{written:?}");
+        }
+        self.wake(key);
+        self.unblock(env, key, WaitsFor::Client);
+    }
+
+    pub(super) fn running_mut(
+        &mut self,
+        key: ConnectionKey,
+    ) -> Option<&mut super::connection::Connection> {
+        self.connection_mut(key)
+            .filter(|connection| connection.phase == Phase::Running)
+    }
+}

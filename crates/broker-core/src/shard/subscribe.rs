@@ -1,0 +1,493 @@
+//! SUBSCRIBE and UNSUBSCRIBE: the local table, the index, and the retained messages owed.
+
+use whimbrel_session::AckToken;
+use whimbrel_session::codec::topic::{ByteStr, ScanCursor, SubscriptionFilter, TopicFilter};
+use whimbrel_session::codec::{
+    QoS, ReasonCode, RetainHandling, SubscribeRef, SubscriptionId, SubscriptionOptions,
+    UnsubscribeRef,
+};
+
+use super::obligation::{Debt, OnCommit, SubscribeAnswer, SubscribeDebt};
+use super::publish::Verdict;
+use super::session::{Joining, RetainedScan};
+use super::subscribers::{LocalFilter, Removed, Subscriber, Subscribers};
+use super::{Env, Shard};
+use crate::effects::{CloseReason, GroupName, Hop, MemberStatus};
+use crate::map::ShrinkIfSparse;
+use crate::placement::shard_of;
+use crate::{ConnectionKey, Event, FilterId, GroupId, Record, SessionKey, SessionRef};
+
+/// What became of one filter of a SUBSCRIBE.
+enum Entered {
+    /// Answered with this code at once.
+    Code(ReasonCode),
+    /// A shared subscription: its owner is asked.
+    Joining { name: GroupName, code: ReasonCode },
+}
+
+impl Shard {
+    pub(super) fn subscribe(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        subscribe: &SubscribeRef<'_>,
+        token: AckToken,
+        verdict: Verdict,
+    ) {
+        let verdicts = match verdict {
+            Verdict::Disconnect(reason) => {
+                return self.disconnect_with(env, key, reason, CloseReason::Administrative);
+            }
+            Verdict::Filters(verdicts) => verdicts,
+            Verdict::Refuse(reason) => vec![reason; subscribe.filters().count()],
+            Verdict::Allow | Verdict::Discard | Verdict::Replace(_) => Vec::new(),
+        };
+        let requests = subscribe.filters().map(|request| Request {
+            filter: request.filter,
+            options: request.options,
+        });
+        let id = subscribe.subscription_id();
+        self.enter_all(
+            env,
+            key,
+            requests,
+            id,
+            &verdicts,
+            SubscribeAnswer::Wire(token),
+        );
+    }
+
+    /// Enters filters in order, as if each had come alone [MQTT-3.8.4-5], and sees to the answer.
+    pub(super) fn enter_all<'a>(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        requests: impl Iterator<Item = Request<'a>>,
+        subscription_id: Option<SubscriptionId>,
+        verdicts: &[ReasonCode],
+        answer: SubscribeAnswer,
+    ) {
+        let Some(session) = self.connection(key).map(|connection| connection.session) else {
+            return;
+        };
+        let mut codes = Vec::new();
+        let mut joins: Vec<GroupName> = Vec::new();
+        for (index, request) in requests.enumerate() {
+            let verdict = verdicts.get(index).copied().unwrap_or(ReasonCode::Success);
+            let entered = if verdict.is_error() {
+                Entered::Code(verdict)
+            } else {
+                self.enter(env, session, &request, subscription_id)
+            };
+            match entered {
+                Entered::Code(code) => codes.push(code),
+                Entered::Joining { name, code } => {
+                    codes.push(code);
+                    joins.push(name);
+                }
+            }
+            if codes.last().is_some_and(|code| !code.is_error()) {
+                self.observe_filter(session, request.filter, Subscribing::Begins);
+            }
+        }
+        let debt = SubscribeDebt {
+            connection: key,
+            answer,
+            codes,
+        };
+        let Some(found) = self.session(session) else {
+            return;
+        };
+        let durable = found.is_durable().then(|| found.client_id.clone());
+        if let Some(client_id) = &durable {
+            self.append(|| Record::Subscribed {
+                client_id: client_id.clone(),
+            });
+        }
+        let waits_for_record = durable.is_some() && self.commits.has_journal();
+        let answers = joins.len() as u64 + u64::from(waits_for_record);
+        let Some(answers) = u32::try_from(answers).ok().filter(|&answers| answers > 0) else {
+            return self.subscribed(env, debt);
+        };
+        let obligation = self.obligations.open(answers, Debt::Subscribe(debt));
+        let member = SessionRef {
+            shard: self.id,
+            key: session,
+        };
+        for group in joins {
+            let owner = shard_of(&group, self.config.placement_seed, self.config.shards);
+            self.send(
+                owner,
+                Hop::GroupJoin {
+                    group,
+                    member,
+                    status: MemberStatus {
+                        connected: true,
+                        durable: durable.is_some(),
+                    },
+                    obligation,
+                },
+            );
+        }
+        if waits_for_record {
+            self.after_commit(env, OnCommit::Fulfil(obligation));
+        }
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        unsubscribe: &UnsubscribeRef<'_>,
+        token: AckToken,
+    ) {
+        self.remove_all(
+            env,
+            key,
+            unsubscribe.filters(),
+            SubscribeAnswer::Wire(token),
+        );
+    }
+
+    /// Removes filters by exact text [MQTT-3.10.4-1] and sees to the answer.
+    pub(super) fn remove_all<'a>(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        filters: impl Iterator<Item = &'a str>,
+        answer: SubscribeAnswer,
+    ) {
+        let Some(session) = self.connection(key).map(|connection| connection.session) else {
+            return;
+        };
+        let mut codes = Vec::new();
+        for text in filters {
+            let removed = self.remove_filter(env, session, text);
+            if removed {
+                self.observe_filter(session, text, Subscribing::Ends);
+            }
+            codes.push(if removed {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            });
+        }
+        let durable = self
+            .session(session)
+            .filter(|session| session.is_durable())
+            .map(|session| session.client_id.clone());
+        if let Some(client_id) = durable {
+            self.append(|| Record::Unsubscribed { client_id });
+        }
+        self.after_commit(
+            env,
+            OnCommit::Unsubscribed {
+                connection: key,
+                answer,
+                codes,
+            },
+        );
+    }
+
+    /// Ends every subscription of a session.
+    pub(super) fn remove_every_subscription(&mut self, env: Env<'_>, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        session.joining.clear();
+        let filters: Vec<FilterId> = session.subscriptions.keys().copied().collect();
+        let mut groups: Vec<GroupId> = session.shared.keys().copied().collect();
+        for filter in filters {
+            self.remove_subscriber(env, key, filter);
+        }
+        groups.sort_unstable();
+        for group in groups {
+            self.leave_group(key, group);
+        }
+    }
+
+    /// Applies a change of the session's durability to all its subscriptions.
+    pub(super) fn refresh_durability(&mut self, env: Env<'_>, key: SessionKey, now_durable: bool) {
+        let Some(session) = self.session(key) else {
+            return;
+        };
+        let subscriptions: Vec<_> = session
+            .subscriptions
+            .iter()
+            .map(|(&filter, &slot)| Place { filter, slot })
+            .collect();
+        for Place { filter, slot } in subscriptions {
+            let Some(local) = self.filters.get_mut(&filter) else {
+                continue;
+            };
+            if local.subscribers.slot_mut(slot).qos == QoS::AtMostOnce {
+                continue;
+            }
+            let before = local.durable;
+            local.durable = if now_durable { before + 1 } else { before - 1 };
+            if (before == 0) != (local.durable == 0) {
+                env.index.hold(&local.filter, self.id, now_durable);
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        env: Env<'_>,
+        key: SessionKey,
+        request: &Request<'_>,
+        subscription_id: Option<SubscriptionId>,
+    ) -> Entered {
+        let Ok(parsed) = SubscriptionFilter::parse(request.filter) else {
+            return Entered::Code(ReasonCode::TopicFilterInvalid);
+        };
+        let filter = parsed.filter();
+        if filter.exceeds_levels(self.config.limits.topic_levels_max) {
+            return Entered::Code(ReasonCode::TopicFilterInvalid);
+        }
+        let options = request.options;
+        let code = ReasonCode::granted(options.qos);
+        let full = self.session(key).is_none_or(|session| {
+            session.subscriptions.len() + session.shared.len() + session.joining.len()
+                >= self.config.limits.subscriptions_per_session_max
+        });
+        match parsed {
+            SubscriptionFilter::Shared { group, filter } => {
+                if full {
+                    return Entered::Code(ReasonCode::QuotaExceeded);
+                }
+                let name = GroupName {
+                    share: ByteStr::from(group.as_str()),
+                    filter: filter.to_owned(),
+                };
+                let joining = Joining {
+                    qos: options.qos,
+                    subscription_id,
+                };
+                if let Some(session) = self.session_mut(key) {
+                    session.joining.insert(name.clone(), joining);
+                }
+                Entered::Joining { name, code }
+            }
+            SubscriptionFilter::Plain(filter) => {
+                let Some(added) =
+                    self.add_subscriber(env, key, filter, options, subscription_id, full)
+                else {
+                    return Entered::Code(ReasonCode::QuotaExceeded);
+                };
+                let wanted = match options.retain_handling {
+                    RetainHandling::Send => true,
+                    RetainHandling::SendIfNew => added.is_new,
+                    RetainHandling::DoNotSend => false,
+                };
+                // Entered first, scanned after: no retained message slips through [DESIGN §5].
+                if wanted && env.index.has_retained() {
+                    let scan = RetainedScan {
+                        filter: added.filter,
+                        cursor: ScanCursor::default(),
+                        qos: options.qos,
+                        subscription_id,
+                    };
+                    if !self.scan_later(key, scan) {
+                        return Entered::Code(ReasonCode::QuotaExceeded);
+                    }
+                }
+                Entered::Code(code)
+            }
+        }
+    }
+
+    /// Notes that retained messages are owed for a subscription; `false` if too many are.
+    fn scan_later(&mut self, key: SessionKey, scan: RetainedScan) -> bool {
+        let scans_max = self
+            .config
+            .limits
+            .subscriptions_per_session_max
+            .saturating_mul(2);
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        // Subscribing again while a scan is under way owes another one: bounded, not merged.
+        let room = session.scans.len() < scans_max;
+        if room {
+            session.scans.push_back(scan);
+        }
+        room
+    }
+
+    /// Adds or replaces an ordinary subscription; `None` if it would be one too many.
+    fn add_subscriber(
+        &mut self,
+        env: Env<'_>,
+        key: SessionKey,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        subscription_id: Option<SubscriptionId>,
+        full: bool,
+    ) -> Option<Added> {
+        let subscriber = Subscriber::new(key, options, subscription_id);
+        let session = self.session(key)?;
+        let stores = session.stores(options.qos);
+        let known = env.index.filter_id(filter).and_then(|id| {
+            Some(Place {
+                filter: id,
+                slot: *session.subscriptions.get(&id)?,
+            })
+        });
+        if let Some(Place { filter: id, slot }) = known {
+            let durable_session = session.is_durable();
+            let local = self.filters.get_mut(&id)?;
+            let old = std::mem::replace(local.subscribers.slot_mut(slot), subscriber);
+            let before = local.durable;
+            let stored_before = durable_session && old.qos > QoS::AtMostOnce;
+            local.durable = before + u32::from(stores) - u32::from(stored_before);
+            if (before == 0) != (local.durable == 0) {
+                env.index.hold(filter, self.id, local.durable > 0);
+            }
+            return Some(Added {
+                filter: id,
+                is_new: false,
+            });
+        }
+        if full {
+            return None;
+        }
+        let known_here = env
+            .index
+            .filter_id(filter)
+            .filter(|id| self.filters.contains_key(id));
+        let (id, slot) = match known_here {
+            Some(id) => {
+                let local = self.filters.get_mut(&id)?;
+                let slot = local.subscribers.push(subscriber);
+                local.durable += u32::from(stores);
+                if stores && local.durable == 1 {
+                    env.index.hold(filter, self.id, true);
+                }
+                (id, slot)
+            }
+            None => {
+                let id = env.index.hold(filter, self.id, stores);
+                self.filters.insert(
+                    id,
+                    LocalFilter {
+                        filter: filter.to_owned(),
+                        durable: u32::from(stores),
+                        subscribers: Subscribers::One(subscriber),
+                    },
+                );
+                (id, 0)
+            }
+        };
+        self.subscriptions += 1;
+        self.session_mut(key)?.subscriptions.insert(id, slot);
+        Some(Added {
+            filter: id,
+            is_new: true,
+        })
+    }
+
+    fn remove_filter(&mut self, env: Env<'_>, key: SessionKey, text: &str) -> bool {
+        match SubscriptionFilter::parse(text) {
+            Ok(SubscriptionFilter::Plain(filter)) => env
+                .index
+                .filter_id(filter)
+                .is_some_and(|id| self.remove_subscriber(env, key, id)),
+            Ok(SubscriptionFilter::Shared { group, filter }) => {
+                let Some(session) = self.session_mut(key) else {
+                    return false;
+                };
+                let name = GroupName {
+                    share: ByteStr::from(group.as_str()),
+                    filter: filter.to_owned(),
+                };
+                let joining = session.joining.remove(&name).is_some();
+                let joined = session
+                    .shared
+                    .iter()
+                    .find(|(_, shared)| shared.name == name)
+                    .map(|(&id, _)| id);
+                if let Some(id) = joined {
+                    self.leave_group(key, id);
+                }
+                joining || joined.is_some()
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn remove_subscriber(&mut self, env: Env<'_>, key: SessionKey, id: FilterId) -> bool {
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        let durable_session = session.is_durable();
+        let Some(slot) = session.subscriptions.remove(&id) else {
+            return false;
+        };
+        session.subscriptions.shrink_if_sparse();
+        self.subscriptions -= 1;
+        let Some(local) = self.filters.get_mut(&id) else {
+            return false;
+        };
+        let removed = *local.subscribers.slot_mut(slot);
+        let before = local.durable;
+        local.durable -= u32::from(durable_session && removed.qos > QoS::AtMostOnce);
+        match local.subscribers.remove(slot) {
+            Removed::Last => {
+                if let Some(local) = self.filters.remove(&id) {
+                    env.index.release(&local.filter, self.id);
+                }
+                self.filters.shrink_if_sparse();
+                return true;
+            }
+            Removed::Plain => {}
+            Removed::Moved(moved) => {
+                if let Some(session) = self.session_mut(moved) {
+                    session.subscriptions.insert(id, slot);
+                }
+            }
+        }
+        if let Some(local) = self.filters.get(&id)
+            && before > 0
+            && local.durable == 0
+        {
+            env.index.hold(&local.filter, self.id, false);
+        }
+        true
+    }
+
+    fn observe_filter(&mut self, key: SessionKey, filter: &str, what: Subscribing) {
+        let Some(client_id) = self.session(key).map(|session| session.client_id.clone()) else {
+            return;
+        };
+        let filter = ByteStr::from(filter);
+        self.observe(match what {
+            Subscribing::Begins => Event::Subscribed { client_id, filter },
+            Subscribing::Ends => Event::Unsubscribed { client_id, filter },
+        });
+    }
+}
+
+/// One filter of a SUBSCRIBE.
+pub(super) struct Request<'a> {
+    pub(super) filter: &'a str,
+    pub(super) options: SubscriptionOptions,
+}
+
+/// An ordinary subscription that was added or replaced.
+struct Added {
+    filter: FilterId,
+    is_new: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Subscribing {
+    Begins,
+    Ends,
+}
+
+/// Where a session's subscription stands.
+struct Place {
+    filter: FilterId,
+    slot: u32,
+}

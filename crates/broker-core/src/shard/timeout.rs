@@ -1,0 +1,49 @@
+//! What is due: keep alive, will delays, session expiry.
+
+use whimbrel_session::TimeoutKind;
+
+use super::{Env, Shard};
+use crate::ConnectionKey;
+use crate::effects::CloseReason;
+use crate::timers::Timer;
+
+impl Shard {
+    /// Handles what is due, one budget of it: ask [`poll_timeout`](Self::poll_timeout) again.
+    pub fn handle_timeout(&mut self, env: Env<'_>) {
+        for _ in 0..TIMEOUT_BUDGET {
+            match self.timers.pop_due(env.now.tick) {
+                Some(Timer::KeepAlive(connection)) => self.keep_alive_due(env, connection),
+                Some(Timer::Will(session)) => self.will_due(env, session),
+                Some(Timer::SessionExpiry(session)) => self.session_due(env, session),
+                None => break,
+            }
+        }
+        self.finish(env);
+    }
+
+    /// The timer is lazy: packets that came since it was armed only move the deadline.
+    fn keep_alive_due(&mut self, env: Env<'_>, key: ConnectionKey) {
+        let Some(connection) = self.running_mut(key) else {
+            return;
+        };
+        connection.keep_alive_due = None;
+        let Some(wire) = connection.wire() else {
+            return;
+        };
+        match wire.handle_timeout(env.now.tick) {
+            Some(TimeoutKind::KeepAlive) => {
+                self.stats.keep_alive_closes += 1;
+                self.close(env, key, CloseReason::KeepAlive);
+            }
+            _ => {
+                if let Some(deadline) = wire.poll_timeout() {
+                    connection.keep_alive_due = Some(deadline);
+                    self.timers.arm(deadline, Timer::KeepAlive(key));
+                }
+            }
+        }
+    }
+}
+
+/// Timers handled in one step.
+const TIMEOUT_BUDGET: usize = 1_024;
