@@ -1,0 +1,208 @@
+//! What has to be true when all is quiet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use whimbrel_broker_core::session::codec::QoS;
+
+use super::message::{GroupKey, Message};
+use super::session::Session;
+use super::{Oracle, Order, matching};
+use crate::payload::MessageKey;
+use crate::plan::PACKET_SIZE_MAX;
+
+impl Oracle {
+    /// Checks that nothing that was promised is missing; `drops` are what the broker counted.
+    pub(crate) fn check_quiet(&mut self, drops: u64) {
+        let missing = self.missing();
+        if self.queues_are_small {
+            if missing.len() as u64 > drops {
+                let detail = format!("{} missing, {drops} counted as dropped", missing.len());
+                self.fail("dropped without being counted", detail);
+            }
+            return;
+        }
+        if let Some(first) = missing.first() {
+            self.fail("lost", first.clone());
+        }
+        if let Some(stale) = self.stale() {
+            self.fail("retained and live messages disagree", stale);
+        }
+    }
+
+    /// The retained messages that a new subscriber to everything gets now, by topic.
+    pub(crate) fn retained_now(&self) -> BTreeMap<String, MessageKey> {
+        self.retained
+            .iter()
+            .filter(|(_, key)| {
+                let message = &self.messages[key];
+                message.expires_ms().is_none_or(|expires| expires > self.now_ms)
+            })
+            .map(|(topic, &key)| (topic.clone(), key))
+            .collect()
+    }
+
+    /// Clients whose sessions are alive, connected or not.
+    pub(crate) fn living_clients(&self) -> Vec<usize> {
+        self.by_client.keys().copied().collect()
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (&key, message) in &self.messages {
+            let Some(ingress) = message.first_ingress() else {
+                continue;
+            };
+            let owed = message.promised || message.qos == QoS::AtMostOnce;
+            if !owed || message.is_denied || message.may_have_expired(self.now_ms) {
+                continue;
+            }
+            for session in self.living() {
+                if session.began < ingress
+                    && self.is_owed_to(session, message, ingress)
+                    && !session.received.contains_key(&key)
+                {
+                    missing.push(format!("{key} for c{}: {message:?}", session.client));
+                }
+            }
+            if message.promised {
+                self.missing_in_groups(key, message, ingress, &mut missing);
+            }
+        }
+        missing
+    }
+
+    /// Whether a session has to have got a copy by an ordinary subscription.
+    fn is_owed_to(&self, session: &Session, message: &Message, ingress: Order) -> bool {
+        let Some(connection) = session.connection.and_then(|number| self.connections.get(&number))
+        else {
+            return false;
+        };
+        if may_be_too_large(connection.packet_size_max, message) {
+            return false;
+        }
+        let stayed = connection.attached < ingress;
+        session
+            .possible(message)
+            .filter(|subscription| subscription.is_ordinary() && subscription.ended.is_none())
+            .any(|subscription| {
+                let least = session
+                    .possible(message)
+                    .filter(|other| other.filter == subscription.filter && other.is_ordinary())
+                    .map(|other| other.qos.min(message.qos))
+                    .min();
+                let no_local_once = session.subscriptions.iter().any(|other| {
+                    other.filter == subscription.filter && other.no_local
+                });
+                let own = usize::from(message.publisher) == session.client;
+                session.covered_since(&subscription.filter, None, ingress)
+                    && !(no_local_once && own)
+                    && (stayed || least > Some(QoS::AtMostOnce))
+            })
+    }
+
+    /// At least one member has to have got it, if one was there all the time.
+    fn missing_in_groups(
+        &self,
+        key: MessageKey,
+        message: &Message,
+        ingress: Order,
+        missing: &mut Vec<String>,
+    ) {
+        let mut groups = BTreeSet::new();
+        for session in self.living().filter(|session| session.began < ingress) {
+            for subscription in session.possible(message) {
+                let Some(share) = &subscription.share else {
+                    continue;
+                };
+                if session.connection.is_some()
+                    && session.covered_since(&subscription.filter, Some(share), ingress)
+                {
+                    groups.insert(GroupKey {
+                        share: share.clone(),
+                        filter: subscription.filter.clone(),
+                    });
+                }
+            }
+        }
+        for group in groups {
+            let mut excused = false;
+            let mut got = false;
+            for session in &self.sessions {
+                let versions = session.possible(message).filter(|subscription| {
+                    subscription.share.as_deref() == Some(&*group.share)
+                        && subscription.filter == group.filter
+                });
+                for version in versions {
+                    let qos = version.qos.min(message.qos);
+                    // What a member has at QoS 0 is not repeated; what it has at QoS 2 goes to
+                    // nobody else [MQTT-4.8.2-5].
+                    excused |= qos == QoS::AtMostOnce
+                        || qos == QoS::ExactlyOnce && !session.is_alive();
+                    got |= session.received.contains_key(&key);
+                    excused |= session
+                        .connection
+                        .and_then(|number| self.connections.get(&number))
+                        .is_none_or(|found| may_be_too_large(found.packet_size_max, message))
+                        && session.is_alive();
+                }
+            }
+            if !got && !excused {
+                missing.push(format!("{key} for group {group:?}: {message:?}"));
+            }
+        }
+    }
+
+    /// A subscriber whose last message on a topic is not the retained one, where it has to be.
+    fn stale(&self) -> Option<String> {
+        self.living().find_map(|session| {
+            let number = session.connection?;
+            let connection = self.connections.get(&number)?;
+            session
+                .subscriptions
+                .iter()
+                .filter(|subscription| {
+                    subscription.is_ordinary()
+                        && subscription.ended.is_none()
+                        && subscription.qos > QoS::AtMostOnce
+                        && !subscription.no_local
+                        && connection.packet_size_max.is_none()
+                })
+                .find_map(|subscription| {
+                    let seen = session.last_seen.iter().filter(|(topic, _)| {
+                        has_one_writer(topic) && matching::matches(&subscription.filter, topic)
+                    });
+                    for (topic, last) in seen {
+                        let retained = self.retained.get(topic).copied();
+                        let since = retained
+                            .and_then(|key| self.messages[&key].retained.last())
+                            .map(|span| span.from);
+                        let live = since.is_some_and(|since| {
+                            session.covered_since(&subscription.filter, None, since)
+                        });
+                        if live && *last != retained {
+                            return Some(format!(
+                                "c{} saw {last:?} last on {topic}, retained is {retained:?}",
+                                session.client
+                            ));
+                        }
+                    }
+                    None
+                })
+        })
+    }
+}
+
+/// Whether the packet may be above what the client accepts, properties and all.
+fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
+    packet_size_max.is_some()
+        && message.payload_length + message.topic.len() + PACKET_OVERHEAD
+            > PACKET_SIZE_MAX as usize
+}
+
+/// Topics that only one client writes, in one `QoS` above 0: `r/`, its number, `q` and the `QoS`.
+fn has_one_writer(topic: &str) -> bool {
+    topic.starts_with("r/") && !topic.ends_with("q0")
+}
+
+/// More than any PUBLISH of a run has besides topic and payload.
+const PACKET_OVERHEAD: usize = 60;

@@ -1,0 +1,290 @@
+//! The sessions a broker has to have, modelled from what clients asked for and what they saw.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use whimbrel_broker_core::session::codec::{
+    ProtocolVersion, QoS, RetainHandling, SubscriptionOptions,
+};
+
+use super::matching;
+use super::message::Message;
+use super::{Moment, Order};
+use crate::payload::MessageKey;
+
+/// One life of a client's session, from CONNECT to its end. Kept after its end, to be looked up.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: usize,
+    pub(super) shard: usize,
+    pub(super) began: Order,
+    pub(super) ended: Option<Order>,
+    pub(super) connection: Option<usize>,
+    pub(super) expiry_secs: u32,
+    /// Since when it outlives its connection.
+    pub(super) durable_since: Option<Order>,
+    /// When its last connection ended.
+    pub(super) disconnected_ms: Option<u64>,
+    pub(super) will: Option<Will>,
+    /// When the will of a lost connection has to be published.
+    pub(super) will_due_ms: Option<u64>,
+    pub(super) subscriptions: Vec<Subscription>,
+    /// Received copies, by message.
+    pub(super) received: BTreeMap<MessageKey, Copies>,
+    /// The latest first delivery in each flow that has an order.
+    pub(super) marks: BTreeMap<Flow, MessageKey>,
+    /// What the client saw last on each topic: a message, or `None` for an empty payload.
+    pub(super) last_seen: BTreeMap<String, Option<MessageKey>>,
+    /// `QoS` 1 and 2 messages sent to the client and not acknowledged, by packet identifier.
+    pub(super) in_flight: BTreeMap<u16, Sent>,
+    /// `QoS` 1 and 2 messages that came from the client, by packet identifier.
+    pub(super) inbound: BTreeMap<u16, MessageKey>,
+    /// Journal positions of PUBREC records, by packet identifier.
+    pub(super) received_records: BTreeMap<u16, u64>,
+    pub(super) connections: u32,
+}
+
+/// A will as CONNECT gave it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Will {
+    pub(super) key: MessageKey,
+    pub(super) delay_secs: u32,
+}
+
+/// A subscription with one set of options. Subscribing again makes another one.
+#[derive(Clone, Debug)]
+pub(super) struct Subscription {
+    pub(super) filter: String,
+    pub(super) share: Option<String>,
+    /// When SUBSCRIBE was handled.
+    pub(super) asked: Order,
+    pub(super) began: Order,
+    pub(super) ended: Option<Order>,
+    pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    pub(super) retain_handling: RetainHandling,
+    pub(super) is_new: bool,
+    pub(super) id: Option<u32>,
+}
+
+/// How often a message came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    /// Live copies without DUP.
+    pub(super) first: u32,
+    /// Live copies with DUP.
+    pub(super) repeated: u32,
+    /// Copies that were sent because they were retained.
+    pub(super) retained: u32,
+}
+
+/// What has to stay in order: publisher and its session, topic, `QoS` as published and delivered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Flow {
+    pub(super) publisher: u16,
+    pub(super) publisher_session: usize,
+    pub(super) topic: String,
+    pub(super) published: u8,
+    pub(super) delivered: u8,
+}
+
+/// A PUBLISH on its way to the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) key: Option<MessageKey>,
+    pub(super) qos: QoS,
+    pub(super) connection: usize,
+}
+
+impl Copies {
+    pub(super) fn total(self) -> u32 {
+        self.first + self.repeated + self.retained
+    }
+}
+
+impl Session {
+    pub(super) fn new(client: usize, shard: usize, began: Order) -> Self {
+        Self {
+            client,
+            shard,
+            began,
+            ended: None,
+            connection: None,
+            expiry_secs: 0,
+            durable_since: None,
+            disconnected_ms: None,
+            will: None,
+            will_due_ms: None,
+            subscriptions: Vec::new(),
+            received: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            last_seen: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            received_records: BTreeMap::new(),
+            connections: 0,
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// When an offline session has to end.
+    pub(super) fn expires_ms(&self) -> Option<u64> {
+        let since = self.disconnected_ms?;
+        (self.expiry_secs != u32::MAX).then(|| since + u64::from(self.expiry_secs) * 1000)
+    }
+
+    pub(super) fn set_expiry(&mut self, secs: u32, order: Order) {
+        self.expiry_secs = secs;
+        if secs == 0 {
+            self.durable_since = None;
+        } else if self.durable_since.is_none() {
+            self.durable_since = Some(order);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, asked: &Asked, moment: Moment) {
+        let (share, filter) = match matching::shared(&asked.filter) {
+            Some((share, filter)) => (Some(share.to_owned()), filter.to_owned()),
+            None => (None, asked.filter.clone()),
+        };
+        let old = self
+            .subscriptions
+            .iter_mut()
+            .find(|old| old.ended.is_none() && old.filter == filter && old.share == share);
+        let is_new = old.is_none();
+        if let Some(old) = old {
+            old.ended = Some(moment.order);
+        }
+        let options = asked.options;
+        self.subscriptions.push(Subscription {
+            filter,
+            share,
+            asked: asked.order,
+            began: moment.order,
+            ended: None,
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            retain_handling: options.retain_handling,
+            is_new,
+            id: asked.id,
+        });
+    }
+
+    pub(super) fn unsubscribe(&mut self, text: &str, moment: Moment) -> bool {
+        let (share, filter) = match matching::shared(text) {
+            Some((share, filter)) => (Some(share), filter),
+            None => (None, text),
+        };
+        let found = self.subscriptions.iter_mut().find(|old| {
+            old.ended.is_none() && old.filter == filter && old.share.as_deref() == share
+        });
+        match found {
+            Some(found) => {
+                found.ended = Some(moment.order);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Subscriptions that may have caught `message` at or after its arrival.
+    pub(super) fn possible<'a>(
+        &'a self,
+        message: &'a Message,
+    ) -> impl Iterator<Item = &'a Subscription> {
+        let since = message.first_ingress();
+        self.subscriptions.iter().filter(move |subscription| {
+            subscription.ended.is_none_or(|ended| Some(ended) >= since)
+                && matching::matches(&subscription.filter, &message.topic)
+                && !(subscription.is_ordinary()
+                    && subscription.no_local
+                    && usize::from(message.publisher) == self.client)
+        })
+    }
+
+    /// Whether an ordinary or shared filter was covered without a gap since before `order`.
+    pub(super) fn covered_since(&self, filter: &str, share: Option<&str>, order: Order) -> bool {
+        let mut wanted = None;
+        for version in self.subscriptions.iter().rev() {
+            if version.filter != filter || version.share.as_deref() != share {
+                continue;
+            }
+            if version.ended != wanted {
+                return false;
+            }
+            if version.began < order {
+                return true;
+            }
+            if version.is_new {
+                return false;
+            }
+            wanted = Some(version.began);
+        }
+        false
+    }
+}
+
+impl Subscription {
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.share.is_none()
+    }
+
+    /// Whether it has caught `message` for sure: it was there before, and still is.
+    pub(super) fn is_sure_of(&self, message: &Message) -> bool {
+        self.ended.is_none()
+            && message
+                .first_ingress()
+                .is_some_and(|ingress| self.began < ingress)
+    }
+}
+
+/// One filter of a SUBSCRIBE that was handled and whose outcome is still to come.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) filter: String,
+    pub(super) options: SubscriptionOptions,
+    pub(super) id: Option<u32>,
+    pub(super) order: Order,
+}
+
+/// One connection, from CONNECT being handled on.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: usize,
+    pub(super) session: usize,
+    pub(super) version: ProtocolVersion,
+    pub(super) attached: Order,
+    pub(super) expects_session_present: bool,
+    pub(super) keep_alive_secs: u16,
+    pub(super) receive_maximum: u16,
+    pub(super) packet_size_max: Option<u32>,
+    pub(super) opened_record: Option<u64>,
+    pub(super) subscribed_records: VecDeque<u64>,
+    pub(super) unsubscribed_records: VecDeque<u64>,
+    /// SUBSCRIBEs that were handled.
+    pub(super) asked: VecDeque<Asked>,
+    /// A packet that no correct client sends was put on the link.
+    pub(super) is_garbled: bool,
+    pub(super) is_durable: bool,
+    pub(super) is_local: bool,
+    pub(super) accepted: bool,
+    pub(super) closed: bool,
+    /// DISCONNECT went to the broker: its reason and expiry.
+    pub(super) disconnect: Option<Farewell>,
+    pub(super) last_input_ms: u64,
+    /// Since when the output cannot have held anything older.
+    pub(super) output_empty_ms: u64,
+    pub(super) up: Vec<u8>,
+    pub(super) down: Vec<u8>,
+}
+
+/// A client's DISCONNECT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Farewell {
+    pub(super) keeps_will: bool,
+    pub(super) session_expiry_secs: Option<u32>,
+}

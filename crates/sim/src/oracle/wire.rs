@@ -1,0 +1,332 @@
+//! The packets on a link, as they enter and leave the broker.
+
+use whimbrel_broker_core::session::codec::{
+    ConnAckRef, Limits, PacketRef, ProtocolVersion, PublishRef, QoS, ReasonCode, decode_ref,
+};
+
+use super::copies::Copy;
+use super::message::Position;
+use super::session::{Farewell, Sent};
+use super::Oracle;
+use crate::payload;
+
+impl Oracle {
+    /// Bytes of a client are about to be given to the broker.
+    pub(crate) fn fed(&mut self, number: usize, bytes: &[u8]) {
+        let now = self.now_ms;
+        let Some(connection) = self.connections.get_mut(&number) else {
+            self.early.entry(number).or_default().extend_from_slice(bytes);
+            return;
+        };
+        if connection.closed || connection.is_garbled {
+            return;
+        }
+        let mut up = std::mem::take(&mut connection.up);
+        up.extend_from_slice(bytes);
+        let version = connection.version;
+        let session = connection.session;
+        let mut used = 0;
+        while let Ok(Some(decoded)) = decode_ref(&up[used..], version, &Limits::PROTOCOL) {
+            used += decoded.length;
+            let Some(connection) = self.connections.get_mut(&number) else {
+                return;
+            };
+            connection.last_input_ms = now;
+            let session = &mut self.sessions[session];
+            match decoded.packet {
+                PacketRef::Publish(publish) => {
+                    if let (Some(id), Some(key)) =
+                        (publish.packet_id(), payload::decode(publish.payload()))
+                    {
+                        session.inbound.insert(id.get(), key);
+                    }
+                }
+                PacketRef::PubAck(ack) | PacketRef::PubComp(ack) => {
+                    session.in_flight.remove(&ack.id.get());
+                }
+                PacketRef::PubRec(ack) if ack.reason.is_error() => {
+                    session.in_flight.remove(&ack.id.get());
+                }
+                PacketRef::Disconnect(disconnect) => {
+                    connection.disconnect = Some(Farewell {
+                        keeps_will: disconnect.reason != ReasonCode::NORMAL_DISCONNECTION,
+                        session_expiry_secs: disconnect.properties.session_expiry_secs(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        up.drain(..used);
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.up = up;
+        }
+    }
+
+    /// Everything written to a connection so far has left.
+    pub(crate) fn output_is_empty(&mut self, number: usize) {
+        let now = self.now_ms;
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.output_empty_ms = now;
+        }
+    }
+
+    /// Bytes for a client have left the broker.
+    pub(crate) fn left(&mut self, number: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let mut down = std::mem::take(&mut connection.down);
+        down.extend_from_slice(bytes);
+        let version = connection.version;
+        let size_max = connection.packet_size_max;
+        let mut used = 0;
+        loop {
+            match decode_ref(&down[used..], version, &Limits::PROTOCOL) {
+                Ok(Some(decoded)) => {
+                    used += decoded.length;
+                    // [MQTT-3.1.2-24]
+                    if size_max.is_some_and(|max| decoded.length > max as usize) {
+                        let detail = format!("{} bytes on connection {number}", decoded.length);
+                        self.fail("larger than the client accepts", detail);
+                    }
+                    self.packet_left(number, version, &decoded.packet);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let detail = format!("connection {number}: {error:?}");
+                    self.fail("the broker sent what can't be decoded", detail);
+                    break;
+                }
+            }
+        }
+        down.drain(..used);
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.down = down;
+        }
+    }
+
+    fn packet_left(&mut self, number: usize, version: ProtocolVersion, packet: &PacketRef<'_>) {
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        let accepted = connection.accepted;
+        let session = connection.session;
+        if !accepted && !matches!(packet, PacketRef::ConnAck(_)) {
+            let detail = format!("{} on connection {number}", packet.packet_type());
+            return self.fail("a packet before CONNACK", detail); // [MQTT-3.2.0-1]
+        }
+        match packet {
+            PacketRef::ConnAck(connack) => self.connack_left(number, version, connack),
+            PacketRef::Publish(publish) => self.publish_left(number, publish),
+            PacketRef::PubAck(ack) if !ack.reason.is_error() => {
+                self.promise_left(session, ack.id.get(), "PUBACK");
+            }
+            PacketRef::PubRec(ack) if !ack.reason.is_error() => {
+                self.promise_left(session, ack.id.get(), "PUBREC");
+            }
+            PacketRef::PubComp(ack) => self.pubcomp_left(session, ack.id.get()),
+            PacketRef::PubRel(ack) => self.pubrel_left(number, session, ack.id.get()),
+            PacketRef::SubAck(_) => {
+                let record = self.connections.get_mut(&number).and_then(|connection| {
+                    let record = connection.subscribed_records.pop_front();
+                    connection.is_durable.then_some(record)
+                });
+                self.request_left(session, record, "SUBACK");
+            }
+            PacketRef::UnsubAck(_) => {
+                let record = self.connections.get_mut(&number).and_then(|connection| {
+                    let record = connection.unsubscribed_records.pop_front();
+                    connection.is_durable.then_some(record)
+                });
+                self.request_left(session, record, "UNSUBACK");
+            }
+            _ => {}
+        }
+    }
+
+    fn connack_left(&mut self, number: usize, version: ProtocolVersion, connack: &ConnAckRef<'_>) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        connection.accepted = true;
+        let durable = connection.is_durable && !connection.is_local;
+        let record = connection.opened_record;
+        let expected = connection.expects_session_present && version != ProtocolVersion::V31;
+        let shard = self.sessions[connection.session].shard;
+        if connack.session_present != expected {
+            let detail = format!("{} on connection {number}", connack.session_present);
+            self.fail("session present is not what it should be", detail);
+        }
+        if durable && self.journal {
+            let committed =
+                record.is_some_and(|record| self.is_committed(Position { shard, record }));
+            if !committed {
+                let detail = format!("connection {number}, record {record:?}");
+                self.fail("CONNACK before its record", detail);
+            }
+        }
+    }
+
+    fn publish_left(&mut self, number: usize, publish: &PublishRef<'_>) {
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        let Some(topic) = publish.topic() else {
+            return self.fail("a topic alias nobody allowed", format!("connection {number}"));
+        };
+        let is_v5 = connection.version.is_v5();
+        let window = connection.receive_maximum.min(self.in_flight_max);
+        let session = connection.session;
+        let earliest_ms = connection.output_empty_ms;
+        let properties = publish.properties();
+        let copy = Copy {
+            topic: topic.as_str().to_owned(),
+            key: payload::decode(publish.payload()),
+            is_empty: publish.payload().is_empty(),
+            qos: publish.qos(),
+            retain: publish.retain(),
+            dup: publish.delivery().dup(),
+            ids: properties.subscription_ids().map(|id| id.get()).collect(),
+            expiry_secs: properties.message_expiry_secs(),
+            is_v5,
+        };
+        if let Some(id) = publish.packet_id() {
+            let sent = Sent {
+                key: copy.key,
+                qos: copy.qos,
+                connection: number,
+            };
+            let in_flight = &mut self.sessions[session].in_flight;
+            let old = in_flight.insert(id.get(), sent);
+            let open = in_flight
+                .values()
+                .filter(|sent| sent.connection == number)
+                .count();
+            let first_connection = self.sessions[session].connections == 1;
+            let detail = || format!("{id} on connection {number}, {old:?}, now {sent:?}");
+            if let Some(old) = old {
+                if old.connection == number {
+                    // [MQTT-4.4.0-1] forbids it live, [MQTT-2.2.1-4] otherwise.
+                    self.fail("sent again on a live connection", detail());
+                } else if old.key != sent.key || old.qos != sent.qos {
+                    self.fail("packet identifier used while it was taken", detail());
+                } else if !copy.dup {
+                    self.fail("sent again without DUP", detail()); // [MQTT-3.3.1-1]
+                }
+            } else if copy.dup && first_connection {
+                self.fail("DUP on a first delivery", detail()); // [MQTT-3.3.1-3]
+            }
+            if open > usize::from(window) {
+                let detail = format!("{open} of {window} on connection {number}");
+                self.fail("more in flight than the client allows", detail); // [MQTT-3.3.4-9]
+            }
+        }
+        self.check_copy(session, &copy, earliest_ms);
+    }
+
+    /// PUBACK or PUBREC: what it promises has to be stored.
+    fn promise_left(&mut self, session: usize, id: u16, what: &'static str) {
+        let Some(key) = self.sessions[session].inbound.get(&id).copied() else {
+            return;
+        };
+        let Some(message) = self.messages.get(&key) else {
+            return;
+        };
+        if message.is_denied {
+            return;
+        }
+        if message.ingress.is_empty() {
+            return self.fail("acknowledged before it was taken", format!("{what} for {key}"));
+        }
+        if !self.journal || self.queues_are_small {
+            return;
+        }
+        let stored = |position: Option<Position>| {
+            position.is_some_and(|position| self.is_committed(position))
+        };
+        let retained_waits = message.retain && !stored(message.retained_stored);
+        let missing = if message.qos == QoS::ExactlyOnce {
+            let owed = !self.owed_shards(key).is_empty();
+            owed && !stored(message.inbound_stored)
+        } else {
+            self.is_owed_unstored(key)
+        };
+        if missing || retained_waits {
+            self.fail("acknowledged before it was stored", format!("{what} for {key}"));
+        }
+    }
+
+    fn pubcomp_left(&mut self, session: usize, id: u16) {
+        let Some(key) = self.sessions[session].inbound.remove(&id) else {
+            return;
+        };
+        let Some(message) = self.messages.get(&key) else {
+            return;
+        };
+        if !self.journal || self.queues_are_small || message.is_denied {
+            return;
+        }
+        let unreleased = message.inbound_stored.is_some()
+            && !message
+                .inbound_released
+                .is_some_and(|position| self.is_committed(position));
+        if unreleased || self.is_owed_unstored(key) {
+            self.fail("PUBCOMP before its records", format!("{key}"));
+        }
+    }
+
+    fn pubrel_left(&mut self, number: usize, session: usize, id: u16) {
+        let found = &self.sessions[session];
+        let durable = found.durable_since.is_some();
+        let shard = found.shard;
+        let record = found.received_records.get(&id).copied();
+        let position = record.map(|record| Position { shard, record });
+        let committed = position.is_some_and(|position| self.is_committed(position));
+        if self.journal && durable && !committed {
+            let detail = format!("id {id} on connection {number}");
+            self.fail("PUBREL before its record", detail);
+        }
+    }
+
+    fn request_left(&mut self, session: usize, record: Option<Option<u64>>, what: &'static str) {
+        let Some(record) = record else {
+            return;
+        };
+        let shard = self.sessions[session].shard;
+        let committed = record.is_some_and(|record| self.is_committed(Position { shard, record }));
+        if self.journal && !committed {
+            let client = self.sessions[session].client;
+            self.fail("acknowledged before it was stored", format!("{what} for c{client}"));
+        }
+    }
+
+    /// Whether some shard that has to have the message does not have it in its journal.
+    fn is_owed_unstored(&self, key: crate::payload::MessageKey) -> bool {
+        let enqueued = &self.messages[&key].enqueued;
+        self.owed_shards(key).into_iter().any(|shard| {
+            !enqueued
+                .get(&shard)
+                .is_some_and(|&record| self.is_committed(Position { shard, record }))
+        })
+    }
+
+    /// Shards with a session that outlives its connection and is to have the message above `QoS` 0.
+    fn owed_shards(&self, key: crate::payload::MessageKey) -> Vec<usize> {
+        let message = &self.messages[&key];
+        let Some(ingress) = message.first_ingress() else {
+            return Vec::new();
+        };
+        self.living()
+            .filter(|session| {
+                session.durable_since.is_some_and(|since| since < ingress)
+                    && message.qos > QoS::AtMostOnce
+                    && session.possible(message).any(|subscription| {
+                        subscription.is_ordinary()
+                            && subscription.is_sure_of(message)
+                            && subscription.qos > QoS::AtMostOnce
+                    })
+            })
+            .map(|session| session.shard)
+            .collect()
+    }
+}

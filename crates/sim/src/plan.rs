@@ -1,0 +1,177 @@
+//! What a seed draws before it begins: sizes, limits, and which features and faults are on.
+
+use std::num::NonZeroU16;
+
+use whimbrel_broker_core::session::codec::ProtocolVersion;
+use whimbrel_broker_core::session::{ClientConfig, ServerConfig};
+use whimbrel_broker_core::{CoreConfig, QueueFull};
+
+use crate::rng::Rng;
+
+/// The shape of one run. Rare combinations come about because every seed draws all of it anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) core: CoreConfig,
+    pub(crate) client: ClientConfig,
+    pub(crate) clients: Vec<Persona>,
+    /// Clients inside the process, by attach.
+    pub(crate) local_clients: usize,
+    /// Queues may overflow, so that missing messages have to be found in the drop counters instead.
+    pub(crate) queues_are_small: bool,
+    pub(crate) features: Features,
+    pub(crate) faults: Faults,
+    /// The longest latency of a link.
+    pub(crate) latency_ms_max: u64,
+    /// Bytes a pipe of a link takes.
+    pub(crate) link_capacity: usize,
+    /// Largest piece of a read or write.
+    pub(crate) piece_max: usize,
+}
+
+/// What a client tends to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Persona {
+    pub(crate) version: ProtocolVersion,
+    /// Asks for a session that outlives its connection, mostly.
+    pub(crate) is_durable: bool,
+    /// `QoS` of everything it publishes to its own retained topic, so that order holds there.
+    pub(crate) own_topic_qos: u8,
+    /// Largest packet it accepts; MQTT 5 only.
+    pub(crate) packet_size_max: Option<u32>,
+}
+
+/// Protocol features in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    pub(crate) shared: bool,
+    pub(crate) retained: bool,
+    pub(crate) wills: bool,
+    pub(crate) expiry: bool,
+    pub(crate) no_local: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) denied_topics: bool,
+    pub(crate) large_payloads: bool,
+}
+
+/// Faults that may happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults {
+    pub(crate) cuts: bool,
+    pub(crate) takeovers: bool,
+    pub(crate) half_open: bool,
+    pub(crate) slow_readers: bool,
+    pub(crate) garbage: bool,
+    pub(crate) long_pauses: bool,
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let core = draw_core(rng);
+        let queues_are_small = core.limits.queue_messages_max < ROOMY;
+        let mut client = ClientConfig::default();
+        client.in_flight_max = window(rng);
+        client.receive_maximum = window(rng);
+        let count = match rng.below(10) {
+            0 => rng.between(13, 30),
+            1..=3 => rng.between(2, 3),
+            _ => rng.between(4, 12),
+        };
+        let sizes_matter = rng.percent(15);
+        // MQTT 3.1 has no Session Present: its clients can't know that a session has expired.
+        let sessions_expire = core.v3_session_expiry_secs != u32::MAX;
+        let clients = (0..count)
+            .map(|_| {
+                let version = rng.pick(&[
+                    ProtocolVersion::V31,
+                    ProtocolVersion::V311,
+                    ProtocolVersion::V311,
+                    ProtocolVersion::V5,
+                    ProtocolVersion::V5,
+                    ProtocolVersion::V5,
+                ]);
+                Persona {
+                    version,
+                    is_durable: rng.percent(70)
+                        && !(sessions_expire && version == ProtocolVersion::V31),
+                    own_topic_qos: rng.below(3) as u8,
+                    packet_size_max: (sizes_matter && rng.percent(40)).then_some(PACKET_SIZE_MAX),
+                }
+            })
+            .collect();
+        Self {
+            core,
+            client,
+            clients,
+            local_clients: if rng.percent(30) { rng.between(1, 2) as usize } else { 0 },
+            queues_are_small,
+            features: Features {
+                shared: rng.percent(60),
+                retained: rng.percent(70),
+                wills: rng.percent(60),
+                expiry: rng.percent(50),
+                no_local: rng.percent(50),
+                keep_alive: rng.percent(50),
+                denied_topics: rng.percent(20),
+                large_payloads: rng.percent(15),
+            },
+            faults: Faults {
+                cuts: rng.percent(70),
+                takeovers: rng.percent(50),
+                half_open: rng.percent(30),
+                slow_readers: rng.percent(50),
+                garbage: rng.percent(20),
+                long_pauses: rng.percent(40),
+            },
+            latency_ms_max: rng.pick(&[0, 0, 5, 40]),
+            link_capacity: rng.pick(&[64, 512, 4_096, 65_536]),
+            piece_max: rng.pick(&[3, 40, 700, 65_536]),
+        }
+    }
+}
+
+fn draw_core(rng: &mut Rng) -> CoreConfig {
+    let mut core = CoreConfig::default();
+    core.shards = rng.pick(&[1, 2, 2, 2, 3, 4]);
+    core.placement_seed = rng.next();
+    core.seed = rng.next();
+    core.journal = rng.percent(50);
+    core.queue_qos0_offline = rng.percent(30);
+    core.v3_session_expiry_secs = if rng.percent(70) { u32::MAX } else { rng.between(5, 60) as u32 };
+    core.session_expiry_secs_max = if rng.percent(80) { u32::MAX } else { 20 };
+    let mut connection = ServerConfig::default();
+    connection.receive_maximum = window(rng);
+    connection.in_flight_max = window(rng);
+    connection.output_bytes_max = rng.pick(&[64, 500, 4_096, 262_144]);
+    core.connection = connection;
+    let limits = &mut core.limits;
+    limits.shard_window_bytes = rng.pick(&[100, 2_000, 1 << 20, 1 << 20]);
+    limits.group_credit = rng.pick(&[1, 3, 256]);
+    limits.match_cache_topics = rng.pick(&[0, 2, 16_384]);
+    limits.step_budget = rng.pick(&[1, 2, 5, 4_096, 4_096, 4_096]);
+    if rng.percent(15) {
+        limits.queue_messages_max = rng.between(1, 20) as usize;
+        limits.clean_queue_messages_max = rng.between(1, 20) as usize;
+        if rng.percent(30) {
+            limits.queue_bytes_total_max = 4_000;
+        }
+        if rng.percent(30) {
+            core.queue_full = QueueFull::Refuse;
+        }
+    }
+    core
+}
+
+fn window(rng: &mut Rng) -> NonZeroU16 {
+    let size = match rng.below(4) {
+        0 => 1,
+        1 => rng.between(2, 8) as u16,
+        _ => 256,
+    };
+    NonZeroU16::new(size).unwrap_or(NonZeroU16::MIN)
+}
+
+/// Queues of at least so many messages never fill up in a run.
+const ROOMY: usize = 1_000;
+
+/// Large enough for every packet but PUBLISH.
+pub(crate) const PACKET_SIZE_MAX: u32 = 200;

@@ -1,0 +1,613 @@
+//! The simulated broker process: shards, their index, what is under way between them, a journal
+//! that commits late, and the pump of each connection.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef};
+use whimbrel_broker_core::session::{InboundPublish, Tick};
+use whimbrel_broker_core::{
+    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalDelivery,
+    LocalOutcome, LocalPublish, LocalSubscribe, Now, Shard, ShardId, ShardMessage, UnixMillis,
+    Verdict, placement,
+};
+
+use crate::oracle::{Arrival, ArrivalWill, Gated, Oracle};
+use crate::payload;
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// The broker, with everything that a runtime would put around its core.
+#[derive(Debug)]
+pub(crate) struct Process {
+    config: Arc<whimbrel_broker_core::CoreConfig>,
+    index: Index,
+    shards: Vec<RefCell<Shard>>,
+    /// Messages between shards, first in, first out for each ordered pair.
+    hops: Vec<VecDeque<Hop>>,
+    journals: Vec<Journal>,
+    sockets: BTreeMap<usize, Socket>,
+    by_key: BTreeMap<(usize, ConnectionKey), usize>,
+    /// Outcomes of in-process clients that nobody has looked at.
+    outcomes: Vec<LocalOutcome>,
+}
+
+/// What a step may touch besides the process.
+pub(crate) struct Around<'a> {
+    pub(crate) now_ms: u64,
+    pub(crate) oracle: &'a mut Oracle,
+    pub(crate) trace: &'a mut Trace,
+}
+
+#[derive(Debug)]
+struct Hop {
+    sent_ms: u64,
+    message: ShardMessage,
+}
+
+/// The delayed null journal: records are counted, and committed later, in order.
+#[derive(Debug, Default)]
+struct Journal {
+    /// When each record that is not committed was appended.
+    open: VecDeque<u64>,
+}
+
+/// A connection as its task in a runtime would see it.
+#[derive(Debug)]
+struct Socket {
+    pump: ConnectionPump,
+    shard: usize,
+    key: Option<ConnectionKey>,
+    woken: bool,
+    /// Output was left when the link was full.
+    wants_to_write: bool,
+    /// Input is not wanted now.
+    blocked: bool,
+    closing: bool,
+    will: Option<ArrivalWill>,
+}
+
+impl Process {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let config = Arc::new(plan.core.clone());
+        let count = config.shards;
+        let shards = (0..count)
+            .filter_map(ShardId::new)
+            .map(|id| RefCell::new(Shard::new(id, Arc::clone(&config))))
+            .collect();
+        Self {
+            index: Index::new(config.seed, &config.limits),
+            shards,
+            hops: (0..count * count).map(|_| VecDeque::new()).collect(),
+            journals: (0..count).map(|_| Journal::default()).collect(),
+            sockets: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            outcomes: Vec::new(),
+            config,
+        }
+    }
+
+    /// A transport was opened. The will of the CONNECT that will come is known by its number only.
+    pub(crate) fn open(&mut self, around: &Around<'_>, number: usize, will: Option<ArrivalWill>) {
+        self.sockets.insert(
+            number,
+            Socket {
+                pump: ConnectionPump::new(Tick(around.now_ms), &self.config.connection),
+                shard: 0,
+                key: None,
+                woken: false,
+                wants_to_write: false,
+                blocked: false,
+                closing: false,
+                will,
+            },
+        );
+    }
+
+    /// Whether a connection would read now.
+    pub(crate) fn wants_input(&self, number: usize) -> bool {
+        self.sockets
+            .get(&number)
+            .is_some_and(|socket| !socket.blocked && !socket.closing)
+    }
+
+    /// Whether a connection has something to do that is no input.
+    pub(crate) fn is_woken(&self, number: usize) -> bool {
+        self.sockets.get(&number).is_some_and(|socket| {
+            socket.woken || socket.wants_to_write || socket.closing && socket.key.is_some()
+        })
+    }
+
+    /// Bytes came from the link.
+    pub(crate) fn input(&mut self, around: &mut Around<'_>, number: usize, bytes: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(&number) else {
+            return;
+        };
+        around.oracle.fed(number, bytes);
+        if socket.key.is_some() {
+            return self.handle_input(around, number, bytes);
+        }
+        match socket.pump.handshake(Tick(around.now_ms), bytes) {
+            Handshake::NeedInput => {}
+            Handshake::Failed => socket.closing = true,
+            Handshake::Connect(connect) => {
+                let client_id = connect.client_id.clone();
+                let config = &self.config;
+                let shard = placement(&client_id, config.placement_seed, config.shards).index();
+                socket.shard = shard;
+                around.oracle.arrives(Arrival {
+                    connection: number,
+                    client: client_number(&client_id),
+                    shard,
+                    version: connect.version,
+                    clean_start: connect.clean_start,
+                    keep_alive_secs: connect.keep_alive_secs,
+                    session_expiry_secs: connect.properties.session_expiry_secs,
+                    receive_maximum: connect.properties.receive_maximum.get(),
+                    packet_size_max: connect.properties.packet_size_max.map(u32::from),
+                    will: socket.will,
+                    is_local: false,
+                });
+                let env = env(&self.index, around.now_ms);
+                let mut target = self.shards[shard].borrow_mut();
+                let key = socket.pump.attach(env, &mut target, connect, Grants::default());
+                drop(target);
+                socket.key = key;
+                // What came behind CONNECT waits in the pump until the connection is accepted.
+                socket.woken = true;
+                if let Some(key) = key {
+                    self.by_key.insert((shard, key), number);
+                }
+                self.drain(around, shard);
+            }
+        }
+    }
+
+    /// The task of a connection was woken, or can write again: `room` bytes in pieces of up to `piece_max`.
+    pub(crate) fn serve(
+        &mut self,
+        around: &mut Around<'_>,
+        number: usize,
+        room: usize,
+        rng: &mut Rng,
+        piece_max: usize,
+    ) -> Vec<u8> {
+        let Some(socket) = self.sockets.get_mut(&number) else {
+            return Vec::new();
+        };
+        if let (true, Some(key)) = (socket.woken, socket.key) {
+            socket.woken = false;
+            let shard = socket.shard;
+            self.shards[shard].borrow_mut().woken(key);
+            self.handle_input(around, number, &[]);
+        }
+        self.write(around, number, room, rng, piece_max)
+    }
+
+    /// Whether a connection's transport is to be closed now: it is over, and nothing is left to write.
+    pub(crate) fn is_finished(&mut self, number: usize) -> bool {
+        let Some(socket) = self.sockets.get(&number) else {
+            return false;
+        };
+        if !socket.closing {
+            return false;
+        }
+        let Some(key) = socket.key else {
+            return true;
+        };
+        self.shards[socket.shard]
+            .borrow_mut()
+            .output(key)
+            .is_none_or(|output| output.is_empty())
+    }
+
+    /// A connection's transport is gone.
+    pub(crate) fn close(&mut self, around: &mut Around<'_>, number: usize) {
+        let Some(mut socket) = self.sockets.remove(&number) else {
+            return;
+        };
+        let Some(key) = socket.key else {
+            return;
+        };
+        let shard = socket.shard;
+        let env = env(&self.index, around.now_ms);
+        socket.pump.detach(env, &mut self.shards[shard].borrow_mut());
+        self.by_key.remove(&(shard, key));
+        self.drain(around, shard);
+        around.oracle.detached(number);
+    }
+
+    /// Delivers the oldest message from one shard to another, if there is one.
+    pub(crate) fn deliver_hop(&mut self, around: &mut Around<'_>, pair: usize) -> bool {
+        let Some(Hop { message, .. }) = self.hops[pair].pop_front() else {
+            return false;
+        };
+        let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
+        around
+            .trace
+            .note(&[1, pair as u64], || format!("hop {from} -> {to} {message:?}"));
+        let Some(sender) = ShardId::new(from) else {
+            return false;
+        };
+        let env = env(&self.index, around.now_ms);
+        self.shards[to]
+            .borrow_mut()
+            .handle_message(env, sender, message);
+        self.drain(around, to);
+        true
+    }
+
+    /// Commits up to `records` of a shard's journal.
+    pub(crate) fn commit(&mut self, around: &mut Around<'_>, shard: usize, records: u64) -> bool {
+        let open = &mut self.journals[shard].open;
+        let records = records.min(open.len() as u64);
+        if records == 0 {
+            return false;
+        }
+        open.drain(..records as usize);
+        around.trace.note(&[2, shard as u64, records], || {
+            format!("commit {records} records of shard {shard}")
+        });
+        around.oracle.committed(shard, records);
+        let env = env(&self.index, around.now_ms);
+        self.shards[shard].borrow_mut().handle_committed(env, records);
+        self.drain(around, shard);
+        true
+    }
+
+    /// Lets a shard go on with what it has put off.
+    pub(crate) fn run_backlog(&mut self, around: &mut Around<'_>, shard: usize) -> bool {
+        if !self.shards[shard].borrow().has_backlog() {
+            return false;
+        }
+        around
+            .trace
+            .note(&[3, shard as u64], || format!("backlog of shard {shard}"));
+        let env = env(&self.index, around.now_ms);
+        self.shards[shard].borrow_mut().run_backlog(env);
+        self.drain(around, shard);
+        true
+    }
+
+    /// When a shard has something to do next.
+    pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
+        self.shards
+            .iter()
+            .filter_map(|shard| shard.borrow().poll_timeout())
+            .map(|tick| tick.0)
+            .min()
+    }
+
+    /// Handles what is due at every shard.
+    pub(crate) fn handle_timeouts(&mut self, around: &mut Around<'_>) {
+        for shard in 0..self.shards.len() {
+            let due = self.shards[shard]
+                .borrow()
+                .poll_timeout()
+                .is_some_and(|tick| tick.0 <= around.now_ms);
+            if due {
+                around
+                    .trace
+                    .note(&[4, shard as u64], || format!("timers of shard {shard}"));
+                let env = env(&self.index, around.now_ms);
+                self.shards[shard].borrow_mut().handle_timeout(env);
+                self.drain(around, shard);
+            }
+        }
+    }
+
+    /// Moves everything on that has waited since before `before_ms`; true if there was anything.
+    pub(crate) fn settle_older(&mut self, around: &mut Around<'_>, before_ms: u64) -> bool {
+        let mut moved = false;
+        for pair in 0..self.hops.len() {
+            while self.hops[pair].front().is_some_and(|hop| hop.sent_ms < before_ms) {
+                moved |= self.deliver_hop(around, pair);
+            }
+        }
+        for shard in 0..self.shards.len() {
+            let open = &self.journals[shard].open;
+            let old = open.iter().take_while(|&&at_ms| at_ms < before_ms).count() as u64;
+            moved |= self.commit(around, shard, old);
+            moved |= self.run_backlog(around, shard);
+        }
+        moved
+    }
+
+    /// Ordered pairs of shards.
+    pub(crate) fn pairs(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// Shards.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Removes retained messages that have expired.
+    pub(crate) fn sweep(&mut self, now_ms: u64) {
+        let mut cursor = whimbrel_broker_core::session::codec::topic::ScanCursor::default();
+        use whimbrel_broker_core::session::codec::topic::ScanState;
+        let wall = env(&self.index, now_ms).now.wall;
+        while self.index.sweep_retained(&mut cursor, 16, wall) == ScanState::More {}
+    }
+
+    /// Retained messages, filters.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What each shard still holds.
+    pub(crate) fn residues(&self) -> Vec<whimbrel_broker_core::Residue> {
+        self.shards
+            .iter()
+            .map(|shard| shard.borrow().residue())
+            .collect()
+    }
+
+    /// The counters of all shards together.
+    pub(crate) fn stats(&self) -> whimbrel_broker_core::ShardStats {
+        let mut sum = whimbrel_broker_core::ShardStats::default();
+        for shard in &self.shards {
+            sum.merge(&shard.borrow().stats());
+        }
+        sum
+    }
+
+    /// Attaches an in-process client.
+    pub(crate) fn attach_local(
+        &mut self,
+        around: &mut Around<'_>,
+        number: usize,
+        client_id: &str,
+        mailbox_max: usize,
+    ) -> LocalHandle {
+        let config = &self.config;
+        let shard = placement(client_id, config.placement_seed, config.shards).index();
+        around.oracle.arrives(Arrival {
+            connection: number,
+            client: client_number(client_id),
+            shard,
+            version: whimbrel_broker_core::session::codec::ProtocolVersion::V5,
+            clean_start: true,
+            keep_alive_secs: 0,
+            session_expiry_secs: 0,
+            receive_maximum: u16::MAX,
+            packet_size_max: None,
+            will: None,
+            is_local: true,
+        });
+        let env = env(&self.index, around.now_ms);
+        let id = whimbrel_broker_core::session::codec::topic::ByteStr::from(client_id);
+        let key = self.shards[shard]
+            .borrow_mut()
+            .attach_local(env, &id, mailbox_max);
+        self.drain(around, shard);
+        LocalHandle { shard, key }
+    }
+
+    /// Ends an in-process client.
+    pub(crate) fn detach_local(&mut self, around: &mut Around<'_>, handle: LocalHandle) {
+        let env = env(&self.index, around.now_ms);
+        self.shards[handle.shard].borrow_mut().detach(env, handle.key);
+        self.drain(around, handle.shard);
+    }
+
+    /// Publishes for an in-process client.
+    pub(crate) fn local_publish(
+        &mut self,
+        around: &mut Around<'_>,
+        handle: LocalHandle,
+        publish: &LocalPublish,
+        request: u64,
+    ) {
+        let env = env(&self.index, around.now_ms);
+        self.shards[handle.shard]
+            .borrow_mut()
+            .local_publish(env, handle.key, publish, request);
+        self.drain(around, handle.shard);
+    }
+
+    /// Subscribes an in-process client.
+    pub(crate) fn local_subscribe(
+        &mut self,
+        around: &mut Around<'_>,
+        handle: LocalHandle,
+        filters: &[LocalSubscribe],
+        request: u64,
+    ) {
+        let env = env(&self.index, around.now_ms);
+        self.shards[handle.shard]
+            .borrow_mut()
+            .local_subscribe(env, handle.key, filters, request);
+        self.drain(around, handle.shard);
+    }
+
+    /// Takes the next message of an in-process client.
+    pub(crate) fn local_take(
+        &mut self,
+        around: &mut Around<'_>,
+        handle: LocalHandle,
+    ) -> Option<LocalDelivery> {
+        let env = env(&self.index, around.now_ms);
+        let taken = self.shards[handle.shard]
+            .borrow_mut()
+            .local_take(env, handle.key);
+        self.drain(around, handle.shard);
+        taken
+    }
+
+    /// Outcomes for in-process clients since the last call.
+    pub(crate) fn take_outcomes(&mut self) -> Vec<LocalOutcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    fn handle_input(&mut self, around: &mut Around<'_>, number: usize, bytes: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(&number) else {
+            return;
+        };
+        let env = env(&self.index, around.now_ms);
+        let shard = socket.shard;
+        let mut gate = Recorder::default();
+        let status = socket
+            .pump
+            .handle_input(env, &self.shards[shard], &mut gate, bytes);
+        socket.blocked = status == InputStatus::Blocked;
+        socket.closing = status == InputStatus::Closing;
+        around.oracle.gated(number, gate.gated);
+        self.drain(around, shard);
+    }
+
+    fn write(
+        &mut self,
+        around: &mut Around<'_>,
+        number: usize,
+        room: usize,
+        rng: &mut Rng,
+        piece_max: usize,
+    ) -> Vec<u8> {
+        let mut written = Vec::new();
+        let Some(socket) = self.sockets.get_mut(&number) else {
+            return written;
+        };
+        let Some(key) = socket.key else {
+            if let Some(output) = socket.pump.handshake_output() {
+                let count = output.len();
+                output.advance(count);
+            }
+            return written;
+        };
+        let shard = socket.shard;
+        loop {
+            let mut target = self.shards[shard].borrow_mut();
+            let Some(output) = target.output(key) else {
+                break;
+            };
+            let chunk = output.chunk();
+            let wanted = chunk.len().min(room - written.len());
+            if wanted == 0 {
+                break;
+            }
+            let count = rng.between(1, wanted.min(piece_max) as u64) as usize;
+            written.extend_from_slice(&chunk[..count]);
+            output.advance(count);
+            target.flushed(env(&self.index, around.now_ms), key);
+            drop(target);
+            self.drain(around, shard);
+        }
+        around.oracle.left(number, &written);
+        let left = self.shards[shard]
+            .borrow_mut()
+            .output(key)
+            .is_some_and(|output| !output.is_empty());
+        if !left {
+            around.oracle.output_is_empty(number);
+        }
+        if let Some(socket) = self.sockets.get_mut(&number) {
+            socket.wants_to_write = left;
+        }
+        written
+    }
+
+    /// Carries a shard's effects to where they go.
+    fn drain(&mut self, around: &mut Around<'_>, from: usize) {
+        let count = self.shards.len();
+        let effects = std::mem::take(self.shards[from].borrow_mut().effects());
+        for forward in effects.forward {
+            self.hops[from * count + forward.to.index()].push_back(Hop {
+                sent_ms: around.now_ms,
+                message: forward.message,
+            });
+        }
+        for key in effects.wake {
+            if let Some(socket) = self
+                .by_key
+                .get(&(from, key))
+                .and_then(|number| self.sockets.get_mut(number))
+            {
+                socket.woken = true;
+            }
+        }
+        for event in &effects.events {
+            around.trace.debug("  ", event);
+            around.oracle.observed(event);
+        }
+        for record in &effects.append {
+            self.journals[from].open.push_back(around.now_ms);
+            around.oracle.recorded(from, record);
+        }
+        self.outcomes.extend(effects.local);
+    }
+}
+
+/// An in-process client at its shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalHandle {
+    shard: usize,
+    pub(crate) key: ConnectionKey,
+}
+
+/// Lets the oracle see what is handled, and refuses what is denied.
+#[derive(Debug, Default)]
+struct Recorder {
+    gated: Vec<Gated>,
+}
+
+impl Gate for Recorder {
+    fn publish(&mut self, publish: &InboundPublish<'_>) -> Verdict {
+        let topic = publish.topic.as_str().to_owned();
+        let is_denied = is_denied(&topic);
+        let packet = &publish.publish;
+        self.gated.push(Gated::Publish {
+            key: payload::decode(packet.payload()),
+            qos: packet.qos(),
+            retain: packet.retain(),
+            topic,
+            is_denied,
+        });
+        if is_denied {
+            Verdict::Refuse(ReasonCode::NotAuthorized)
+        } else {
+            Verdict::Allow
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: &SubscribeRef<'_>) -> Verdict {
+        self.gated.push(Gated::Subscribe {
+            filters: subscribe
+                .filters()
+                .map(|request| (request.filter.to_owned(), request.options))
+                .collect(),
+            id: subscribe.subscription_id().map(|id| id.get()),
+        });
+        Verdict::Allow
+    }
+}
+
+/// Topics that the hook refuses.
+pub(crate) fn is_denied(topic: &str) -> bool {
+    topic.starts_with("deny/")
+}
+
+/// The number in a client id, which is `c` and the number.
+fn client_number(client_id: &str) -> usize {
+    client_id
+        .strip_prefix('c')
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(usize::MAX)
+}
+
+fn env(index: &Index, now_ms: u64) -> Env<'_> {
+    Env {
+        now: Now {
+            tick: Tick(now_ms),
+            wall: UnixMillis(EPOCH_MS + now_ms),
+        },
+        index,
+    }
+}
+
+/// The wall clock at tick 0.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
