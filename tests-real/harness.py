@@ -102,14 +102,15 @@ class Launcher:
     extra: list
     folder: Path
 
-    def start(self, connect_timeout=10):
+    def start(self, arguments):
+        """`arguments` are whimbrel's; mosquitto is started as it is."""
         if self.kind == "mosquitto":
             return self._start_mosquitto()
-        return self._start_whimbrel(connect_timeout)
+        return self._start_whimbrel(arguments)
 
     @contextlib.contextmanager
-    def running(self, **options):
-        broker = self.start(**options)
+    def running(self, arguments=()):
+        broker = self.start(arguments)
         try:
             yield broker
             check(broker.is_alive(), f"the broker died, see {broker.log}")
@@ -120,10 +121,10 @@ class Launcher:
                 broker.process.kill()
                 broker.process.wait()
 
-    def _start_whimbrel(self, connect_timeout):
+    def _start_whimbrel(self, arguments):
         command = [self.binary, "serve", "--listen", f"tcp://{HOST}:0", "--in-memory"]
-        command += ["--shards", "2", "--connect-timeout", str(connect_timeout), "--log", "info"]
-        process, log = self._spawn(command + self.extra)
+        command += ["--shards", "2", "--sys-interval", "1", "--log", "info", *arguments, *self.extra]
+        process, log = self._spawn(command)
         ready = re.compile(rf"listening on tcp://{re.escape(HOST)}:(\d+)")
         match = self._await_line(process, log, ready.search)
         return Broker(process, int(match.group(1)), self.kind, log)
@@ -178,9 +179,9 @@ class Test:
 
     name: str
     function: object
-    arguments: tuple
+    case: tuple
     alone: bool
-    connect_timeout: int
+    arguments: tuple
     mosquitto_limit: str
 
 
@@ -212,19 +213,20 @@ class Registry:
     def __init__(self):
         self.tests = []
 
-    def test(self, *cases, alone=False, connect_timeout=10, mosquitto_limit=""):
-        """Registers a function, once for each case: a tuple of arguments that also names the test.
+    def test(self, *cases, alone=False, arguments=(), mosquitto_limit=""):
+        """Registers a function, once for each case: a tuple of its arguments that also names the test.
 
+        `arguments` are for the whimbrel that a test has `alone`.
         `mosquitto_limit` is the documented reason for which Debian's mosquitto may fail it.
         """
 
         def register(function):
             suite = function.__module__.rpartition(".")[2]
             for case in cases or [()]:
-                arguments = case if isinstance(case, tuple) else (case,)
-                label = "".join(f" {part}" for part in arguments)
+                values = case if isinstance(case, tuple) else (case,)
+                label = "".join(f" {part}" for part in values)
                 name = f"{suite}: {function.__name__.replace('_', ' ')}{label}"
-                self.tests.append(Test(name, function, arguments, alone, connect_timeout, mosquitto_limit))
+                self.tests.append(Test(name, function, values, alone, arguments, mosquitto_limit))
             return function
 
         return register
@@ -277,7 +279,7 @@ def run_all(tests, launcher, workers):
 def _run_alone(test, launcher, report):
     started = time.monotonic()
     try:
-        with launcher.running(connect_timeout=test.connect_timeout) as broker:
+        with launcher.running(test.arguments) as broker:
             error = _outcome(test, broker)
     except Failure as failure:
         error = error or str(failure)
@@ -295,7 +297,7 @@ def _outcome(test, broker):
 
     def body():
         try:
-            test.function(Context(broker, test.name), *test.arguments)
+            test.function(Context(broker, test.name), *test.case)
             results.put(None)
         except Failure as failure:
             frame = traceback.extract_tb(failure.__traceback__)[1]

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import harness
 
-SUITES = ["mosquitto_clients", "paho_client", "aiomqtt_client", "gmqtt_client", "mqttjs_client", "abuse"]
+SUITES = [
+    "mosquitto_clients",
+    "paho_client",
+    "aiomqtt_client",
+    "gmqtt_client",
+    "mqttjs_client",
+    "wire_client",
+    "abuse",
+]
 
 
 def main():

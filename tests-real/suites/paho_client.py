@@ -218,26 +218,24 @@ def session_survives_its_connection(context, version, qos):
         check(not fresh.connect().flags.session_present, "a clean start found a session")
 
 
-@test(*[(version, qos) for version in VERSIONS for qos in [1, 2]])
-def unacknowledged_messages_come_again_as_duplicates(context, version, qos):
+@test(*VERSIONS)
+def unacknowledged_messages_come_again_as_duplicates(context, version):
     topic = context.topic("x")
     expiry = {"SessionExpiryInterval": 300} if version == "5" else {}
     with Client(context, version, "keeper", clean=False, manual_ack=True) as client:
-        client.connect(**expiry).subscribe(topic, qos)
+        client.connect(**expiry).subscribe(topic, 1)
         with Client(context, version, "pub").connect() as publisher:
             for number in range(3):
-                publisher.publish(topic, str(number), qos)
-        if qos == 1:
-            first = client.take(3)
-            check(not any(message.dup for message in first), "a first delivery is marked as duplicate")
+                publisher.publish(topic, str(number), 1)
+        first = client.take(3)
+        check(not any(message.dup for message in first), "a first delivery is marked as duplicate")
         client.drop()
     with Client(context, version, client_id=client.client_id, clean=False) as again:
         again.connect(**expiry)
         second = again.take(3)
         check_equal([message.payload for message in second], [b"0", b"1", b"2"], "payloads")
-        if qos == 1:
-            check(all(message.dup for message in second), "a repeated delivery is not marked as duplicate")
-            check_equal([message.mid for message in second], [message.mid for message in first], "packet ids")
+        check(all(message.dup for message in second), "a repeated delivery is not marked as duplicate")
+        check_equal([message.mid for message in second], [message.mid for message in first], "packet ids")
 
 
 @test(*VERSIONS)
@@ -513,10 +511,9 @@ def receive_maximum_bounds_what_is_in_flight(context):
             for number in range(6):
                 publisher.publish(topic, str(number), 1)
         held = client.take(2)
-        # A QoS 0 message needs no quota, and shows that nothing else was sent before it.
-        client.subscribe(topic + "/0", 0)
-        client.publish(topic + "/0", b"fence", 0)
-        check_equal(client.next().payload, b"fence", "message after the quota was used up")
+        # What the broker had to send by now is here once it has answered; QoS 0 may wait too [5, 4.9].
+        client.subscribe(topic + "/other", 0)
+        check(client.messages.empty(), "a message came after the quota was used up")
         numbers = []
         while held:
             message = held.pop(0)

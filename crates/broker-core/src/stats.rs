@@ -81,6 +81,8 @@ pub struct ShardStats {
     pub publish_bytes_sent: u64,
     /// Packets received, of all kinds.
     pub packets_received: u64,
+    /// Packets sent, of all kinds; counted when output is flushed.
+    pub packets_sent: u64,
     /// Messages not delivered, by [`DropCause`] in the order of [`DropCause::ALL`].
     pub dropped: [u64; DropCause::ALL.len()],
     /// Sessions now, connected or not.
@@ -121,6 +123,7 @@ impl ShardStats {
         self.publishes_sent += other.publishes_sent;
         self.publish_bytes_sent += other.publish_bytes_sent;
         self.packets_received += other.packets_received;
+        self.packets_sent += other.packets_sent;
         for (sum, other) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += other;
         }

@@ -111,7 +111,7 @@ impl Builder {
             });
             let local_addrs = opened.await.map_err(|_| StartError::Stopped)??;
             for local_addr in &local_addrs {
-                tracing::info!(%local_addr, "listening");
+                tracing::info!("listening on tcp://{local_addr}");
             }
             broker.add_local_addrs(local_addrs);
         }

@@ -75,6 +75,7 @@ fn figures(stats: &BrokerStats, loads: &Loads) -> Vec<(String, String)> {
         publishes_sent,
         publish_bytes_sent,
         packets_received,
+        packets_sent,
         sessions,
         connections,
         subscriptions,
@@ -90,6 +91,7 @@ fn figures(stats: &BrokerStats, loads: &Loads) -> Vec<(String, String)> {
         ("clients/total", sessions),
         ("clients/maximum", stats.connections_high),
         ("messages/received", packets_received),
+        ("messages/sent", packets_sent),
         ("messages/stored", queued_messages + stats.retained_messages),
         (
             "store/messages/count",
@@ -139,7 +141,7 @@ fn figure(topic: &str, value: &str) -> (String, String) {
 #[derive(Debug)]
 struct Loads {
     at: Duration,
-    all: [Load; 6],
+    all: [Load; 7],
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl Default for Loads {
             at: Duration::ZERO,
             all: [
                 load("messages/received", |stats| stats.shards.packets_received),
+                load("messages/sent", |stats| stats.shards.packets_sent),
                 load("publish/received", |stats| stats.shards.publishes_received),
                 load("publish/sent", |stats| stats.shards.publishes_sent),
                 load("bytes/received", |stats| stats.bytes_received),
@@ -228,7 +231,7 @@ mod tests {
             stats.shards.publishes_received += 10;
             loads.update(&stats);
         }
-        let received = |loads: &Loads| loads.all[1].averages;
+        let received = |loads: &Loads| loads.all[2].averages;
         let [one, five, fifteen] = received(&loads);
         assert!((one - 600.0).abs() < 1.0, "{one}");
         assert!(five > fifteen && five < 600.0);

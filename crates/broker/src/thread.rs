@@ -347,3 +347,55 @@ async fn run(shared: Arc<Shared>, id: ShardId) {
 /// What one read takes in: more only delays the others, less costs system calls.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 const OWN_WAKE_SEARCH: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::error::Stopped;
+    use crate::hooks::Hooks;
+
+    /// A thread without a driver, for tasks to run on.
+    fn on_thread<F: Future<Output = ()>>(test: impl FnOnce(Rc<Thread>) -> F) {
+        let config = BrokerConfig::default();
+        let mut core = config.core.clone();
+        core.shards = 1;
+        let shared = Arc::new(Shared::new(config, core, Hooks::default()));
+        let id = ShardId::new(0).expect("a shard");
+        let runtime = runtime().expect("a runtime");
+        runtime.block_on(async { test(Rc::new(Thread::new(shared, id))).await });
+    }
+
+    #[test]
+    fn a_panic_in_a_task_fails_the_broker() {
+        on_thread(async |thread| {
+            thread.spawn(async { panic!("on purpose") });
+            tokio::task::yield_now().await;
+            thread.shared.thread_ended(thread.id);
+            assert_eq!(thread.shared.stopped().await, Stopped::Failed);
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_connection_fails_the_broker() {
+        on_thread(async |thread| {
+            let task = ThreadTask::from(&thread);
+            spawn_local(async move {
+                let _task = task;
+                panic!("on purpose")
+            });
+            tokio::task::yield_now().await;
+            assert!(thread.is_quiet());
+            thread.shared.thread_ended(thread.id);
+            assert_eq!(thread.shared.stopped().await, Stopped::Failed);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_ends_by_itself_is_no_failure() {
+        on_thread(async |thread| {
+            thread.shared.thread_ended(thread.id);
+            assert_eq!(thread.shared.stopped().await, Stopped::Orderly);
+        });
+    }
+}

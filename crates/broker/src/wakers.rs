@@ -120,3 +120,64 @@ pub(crate) enum Sweep {
     /// Sweeps go on, or are not needed.
     AsBefore,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use whimbrel_broker_core::session::codec::topic::ByteStr;
+    use whimbrel_broker_core::{CoreConfig, Env, Index, Now, Shard, ShardId, UnixMillis};
+
+    use super::*;
+
+    /// Keys only a shard can make.
+    fn keys<const N: usize>() -> [ConnectionKey; N] {
+        let config = CoreConfig::default();
+        let index = Index::new(0, &config.limits);
+        let mut shard = Shard::new(ShardId::new(0).expect("a shard"), Arc::new(config));
+        let now = Now {
+            tick: Default::default(),
+            wall: UnixMillis(0),
+        };
+        let env = Env { now, index: &index };
+        std::array::from_fn(|number| {
+            shard.attach_local(env, &ByteStr::from(format!("client-{number}")), 1)
+        })
+    }
+
+    fn swept(wakers: &mut Wakers) -> Vec<ConnectionKey> {
+        let mut swept = Vec::new();
+        wakers.sweep(|key| swept.push(key));
+        swept
+    }
+
+    #[test]
+    fn memory_is_given_back_in_the_second_sweep_after_the_last_write() {
+        let [key, busy] = keys();
+        let mut wakers = Wakers::default();
+        for key in [key, busy] {
+            wakers.register(key, Waker::noop());
+        }
+        assert_eq!(wakers.warm_up(key), Sweep::Begins);
+        assert_eq!(wakers.warm_up(busy), Sweep::AsBefore);
+        assert_eq!(swept(&mut wakers), []);
+        wakers.warm_up(busy);
+        assert_eq!(swept(&mut wakers), [key]);
+        assert_eq!(swept(&mut wakers), [busy]);
+        assert!(!wakers.has_warm());
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_is_neither_swept_nor_kept() {
+        let [key] = keys();
+        let mut wakers = Wakers::default();
+        wakers.register(key, Waker::noop());
+        wakers.warm_up(key);
+        wakers.remove(key);
+        assert!(wakers.slots.is_empty());
+        assert_eq!(wakers.warm_up(key), Sweep::AsBefore);
+        assert_eq!(swept(&mut wakers), []);
+        assert_eq!(swept(&mut wakers), []);
+        assert!(!wakers.has_warm());
+    }
+}

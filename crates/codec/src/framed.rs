@@ -41,8 +41,9 @@ impl Decoder for Codec {
         let Some(Decoded { packet, length }) = decode_ref(input, self.version, &self.limits)?
         else {
             if let Some(header) = FrameHeader::peek(input, self.version, &self.limits)? {
-                // Within the packet size limit, as the header was accepted.
-                input.reserve(header.packet_length() - input.len());
+                let missing = header.packet_length() - input.len();
+                // What was announced but has not come gets memory step by step.
+                input.reserve(missing.min(RESERVED_BYTES_MAX));
             }
             return Ok(None);
         };
@@ -98,6 +99,9 @@ pub enum CodecError {
     Io(#[from] io::Error),
 }
 
+/// The most memory in bytes that is set aside for what has not come yet.
+const RESERVED_BYTES_MAX: usize = 64 * 1024;
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -152,10 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_for_a_packet_whose_header_has_come() {
-        let mut input = BytesMut::from(&b"\x30\xff\xff\x03"[..]);
+    fn some_room_is_made_for_a_packet_whose_header_has_come() {
+        let mut input = BytesMut::from(&b"\x30\xf0\x10"[..]);
         assert!(codec().decode(&mut input).unwrap().is_none());
-        assert!(input.capacity() >= 65_539);
+        assert!(input.capacity() >= 2163);
+
+        let mut input = BytesMut::from(&b"\x30\xf0\xff\x3f"[..]);
+        assert!(codec().decode(&mut input).unwrap().is_none());
+        assert!((RESERVED_BYTES_MAX..2 * RESERVED_BYTES_MAX).contains(&input.capacity()));
 
         let mut input = BytesMut::from(&b"\x30\xff\xff\xff\x7f"[..]);
         let error = codec().decode(&mut input).unwrap_err();

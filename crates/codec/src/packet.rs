@@ -100,16 +100,29 @@ impl Packet {
     ///
     /// # Errors
     /// When the packet has no form in `version`; nothing is written then.
+    #[inline]
     pub fn encode<S: Sink>(
+        &self,
+        version: ProtocolVersion,
+        out: &mut S,
+    ) -> Result<(), EncodeError> {
+        match self {
+            Packet::Publish(publish) => publish.encode(version, out),
+            _ => self.encode_body(version, out),
+        }
+    }
+
+    /// Writes a packet; any but a PUBLISH goes through its [`Body`].
+    fn encode_body<S: Sink>(
         &self,
         version: ProtocolVersion,
         out: &mut S,
     ) -> Result<(), EncodeError> {
         let first_byte = self.packet_type().first_byte();
         match self {
+            Packet::Publish(publish) => publish.encode(version, out),
             Packet::Connect(packet) => encode::put_packet(first_byte, &**packet, version, out),
             Packet::ConnAck(packet) => encode::put_packet(first_byte, &**packet, version, out),
-            Packet::Publish(packet) => packet.encode(version, out),
             Packet::PubAck(ack) => {
                 encode::put_packet(first_byte, &ack.body(AckType::PubAck), version, out)
             }
@@ -293,13 +306,14 @@ pub fn decode_ref<'a>(
         return Ok(None);
     };
     let mut reader = Reader::new(body, limits.control_characters);
-    let packet = if header.packet_type() == PacketType::Connect {
-        decode_connect(header, &mut reader, limits)?
-    } else {
-        let packet = decode_body(header, version, &mut reader, limits);
-        packet.map_err(|kind| DecodeError::new(kind, Some(version)))?
+    let version = match header.packet_type() {
+        PacketType::Connect => decode_connect_version(header, &mut reader)?,
+        _ => version,
     };
-    Ok(Some(Decoded { packet, length }))
+    match decode_body(header, version, &mut reader, limits) {
+        Ok(packet) => Ok(Some(Decoded { packet, length })),
+        Err(kind) => Err(DecodeError::new(kind, Some(version))),
+    }
 }
 
 /// Decodes the packet at the start of `input` into one of its own; `Ok(None)` when it is not complete yet.
@@ -349,23 +363,21 @@ impl Body for EmptyBody {
     }
 }
 
+/// Reads what a CONNECT says of its version.
 #[cold]
-fn decode_connect<'a>(
+fn decode_connect_version(
     header: FrameHeader,
-    reader: &mut Reader<'a>,
-    limits: &Limits,
-) -> Result<PacketRef<'a>, DecodeError> {
+    reader: &mut Reader<'_>,
+) -> Result<ProtocolVersion, DecodeError> {
     let version = ConnectRef::decode_version(reader);
     let version = version.map_err(|kind| DecodeError::new(kind, None))?;
-    let connect = header.check_minimal(version);
-    let connect = connect.and_then(|()| ConnectRef::decode(version, reader, limits));
-    let connect = connect.and_then(|connect| reader.finish().map(|()| connect));
-    match connect {
-        Ok(connect) => Ok(PacketRef::Connect(connect)),
-        Err(kind) => Err(DecodeError::new(kind, Some(version))),
-    }
+    let is_minimal = header.check_minimal(version);
+    is_minimal.map_err(|kind| DecodeError::new(kind, Some(version)))?;
+    Ok(version)
 }
 
+/// Reads what follows the fixed header. The decoders of packets that come rarely are marked so, which keeps this one
+/// short.
 #[inline]
 fn decode_body<'a>(
     header: FrameHeader,
@@ -374,12 +386,10 @@ fn decode_body<'a>(
     limits: &Limits,
 ) -> Result<PacketRef<'a>, DecodeErrorKind> {
     let packet_type = header.packet_type();
-    if packet_type == PacketType::Publish {
-        // The payload is all that is left.
-        let publish = PublishRef::decode(header.flags(), version, reader, limits)?;
-        return Ok(PacketRef::Publish(publish));
-    }
     let packet = match packet_type {
+        PacketType::Publish => {
+            PacketRef::Publish(PublishRef::decode(header.flags(), version, reader, limits)?)
+        }
         PacketType::PubAck => PacketRef::PubAck(AckRef::decode(packet_type, reader, limits)?),
         PacketType::PubRec => PacketRef::PubRec(AckRef::decode(packet_type, reader, limits)?),
         PacketType::PubRel => PacketRef::PubRel(AckRef::decode(packet_type, reader, limits)?),
@@ -397,7 +407,7 @@ fn decode_body<'a>(
         PacketType::UnsubAck => PacketRef::UnsubAck(UnsubAckRef::decode(version, reader, limits)?),
         PacketType::Disconnect => PacketRef::Disconnect(DisconnectRef::decode(reader, limits)?),
         PacketType::Auth => PacketRef::Auth(AuthRef::decode(reader, limits)?),
-        PacketType::Connect | PacketType::Publish => unreachable!("decoded by the callers"),
+        PacketType::Connect => PacketRef::Connect(ConnectRef::decode(version, reader, limits)?),
     };
     reader.finish()?;
     Ok(packet)
@@ -430,7 +440,7 @@ fn decode_reason(
 }
 
 /// Checks the topic name of a PUBLISH or a will. The control characters of `reader` apply.
-#[inline]
+#[inline(always)]
 fn decode_topic<'a>(
     bytes: &'a [u8],
     reader: &Reader<'a>,

@@ -29,6 +29,14 @@ impl<'a> Reader<'a> {
         self.bytes
     }
 
+    /// Takes all that is left.
+    #[inline]
+    pub(crate) const fn take_rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes;
+        self.bytes = &[];
+        rest
+    }
+
     /// Ends the packet.
     #[inline]
     pub(crate) const fn finish(self) -> Result<(), DecodeErrorKind> {

@@ -16,6 +16,9 @@ enum Step {
 }
 
 proptest! {
+    // A case moves up to a megabyte, byte by byte.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn the_buffer_is_a_queue_of_bytes(steps in vec(step(), 1..60)) {
         let mut buf = WriteBuf::new();

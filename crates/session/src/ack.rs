@@ -62,7 +62,7 @@ pub(crate) struct DueAck {
     pub(crate) answer: Answer,
 }
 
-/// Acknowledgements in the order of the packets they answer [MQTT-4.6.0-2, -3, -4].
+/// Acknowledgements in the order of the packets they answer [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4].
 ///
 /// Bounded by its caller, which reads no packet while [`len`](Self::len) is at its limit.
 #[derive(Debug)]

@@ -64,6 +64,7 @@ enum State {
 /// What CONNECT asked for and CONNACK has changed.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
+    connect_sent: Tick,
     clean_start: bool,
     keep_alive_secs: u16,
     /// What CONNECT said [U5-082].
@@ -129,7 +130,7 @@ impl<M> ClientConnection<M> {
     ) -> Result<ClientInput<'a, M>, ProtocolError> {
         let handled = match self.state {
             State::Ready => return Ok(ClientInput::held(Hold::Handshake)),
-            State::AwaitConnAck => self.handle_first_packet(now, input),
+            State::AwaitConnAck => self.handle_first_packet(input),
             State::Connected => self.handle_packet(input),
             State::Closing => return Ok(ClientInput::consumed(input.len())),
         };
@@ -228,8 +229,9 @@ impl<M> ClientConnection<M> {
     /// The next message that is to be sent again [MQTT-4.4.0-1], in the order of first sending
     /// [MQTT-4.6.0-1]: encode it and call [`resend`](Self::resend).
     ///
-    /// `None` while the window or, for PUBRELs, the output is full, and when all is sent: then
-    /// [`is_resending`](Self::is_resending) is false. Ask again after `Delivered` events and flushes.
+    /// PUBRELs, which go before it, are written here as far as the output takes them. `None` while the window
+    /// or, for PUBRELs, the output is full, and when all is sent: then [`is_resending`](Self::is_resending) is
+    /// false. Ask again after `Delivered` events and flushes.
     pub fn next_resend(&mut self, now: Tick) -> Option<Resend<'_, M>> {
         self.flow.continue_resume();
         self.note_sent(now);
@@ -548,6 +550,7 @@ impl<M> ClientInput<'_, M> {
 impl Default for Terms {
     fn default() -> Self {
         Self {
+            connect_sent: Tick::NEVER,
             clean_start: true,
             keep_alive_secs: 0,
             session_expiry_requested: SessionExpiry::AT_CLOSE,

@@ -21,18 +21,19 @@ pub(crate) enum Fit {
 /// Writes `packet` within `packet_size_max` bytes, leaving out user properties, then the reason
 /// string, where they would exceed it.
 ///
-/// [MQTT-3.2.2-19, -20] [MQTT-3.4.2-2, -3] [MQTT-3.5.2-2, -3] [MQTT-3.6.2-2, -3] [MQTT-3.7.2-2, -3]
-/// [MQTT-3.9.2-1, -2] [MQTT-3.11.2-1, -2] [MQTT-3.14.2-3, -4]
+/// [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3]
+/// [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
+/// [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
 pub(crate) fn encode_within(
     packet: &mut Packet,
     version: ProtocolVersion,
     packet_size_max: usize,
     output: &mut WriteBuf,
 ) -> Result<Fit, EncodeError> {
-    if packet.encoded_len(version)? > packet_size_max {
-        if let Some(diagnostics) = diagnostics(packet) {
-            diagnostics.user_properties.clear();
-        }
+    if packet.encoded_len(version)? > packet_size_max
+        && let Some(diagnostics) = diagnostics(packet)
+    {
+        diagnostics.user_properties.clear();
     }
     if packet.encoded_len(version)? > packet_size_max {
         strip(packet);

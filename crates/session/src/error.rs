@@ -63,7 +63,7 @@ pub enum ProtocolError {
     /// A PUBREL came before its PUBREC was sent [MQTT-4.3.3-4].
     #[error("PUBREL before PUBREC")]
     ReleaseBeforeReceived,
-    /// SUBACK or UNSUBACK does not have one code for each filter [MQTT-3.8.4-6, -3.11.3-1].
+    /// SUBACK or UNSUBACK does not have one code for each filter [MQTT-3.8.4-6] [MQTT-3.11.3-1].
     #[error("{packet_type} with a wrong number of reason codes")]
     ReasonCodeCount {
         /// What came.
@@ -153,7 +153,7 @@ pub enum Refused<M> {
     /// The output buffer is full: try again after some of it was written.
     #[error("output buffer is full")]
     OutputFull(M),
-    /// The packet would be above the peer's Maximum Packet Size: drop the message [MQTT-3.1.2-24, -25].
+    /// The packet would be above the peer's Maximum Packet Size: drop the message [MQTT-3.1.2-24] [MQTT-3.1.2-25].
     #[error("packet is larger than the peer accepts")]
     TooLarge(M),
     /// The connection is not established, or is closing.

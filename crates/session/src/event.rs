@@ -34,9 +34,11 @@ pub struct ClientInput<'a, M> {
 pub enum Hold {
     /// The handshake waits for the caller: `accept` or `refuse`, or a client's `connect`.
     Handshake,
-    /// Too many packets wait for the caller's acknowledgement.
+    /// Too many packets wait for the caller's acknowledgement. That is no silence of the peer: a
+    /// server pauses its keep alive with [`pause_input`](crate::ServerConnection::pause_input).
     Acknowledgements,
-    /// The peer does not read: the output has grown beyond its limit by answers alone.
+    /// The peer does not read: the output has grown beyond its limit by answers alone. The keep
+    /// alive goes on, so that such a peer does not stay for ever.
     Output,
 }
 

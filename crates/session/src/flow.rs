@@ -1,11 +1,11 @@
 //! The flow of messages over one connection: what servers and clients do alike.
 
-use std::collections::VecDeque;
+mod resume;
 
 use whimbrel_codec::{
     Ack, AckProperties, AckRef, AckType, Delivery, FanOut, FanOutTarget, Packet, PacketId,
     PacketType, ProtocolVersion, PublishRef, QoS, ReasonCode, Sink, SubscriptionId, TopicForm,
-    WriteBuf, encode_ack,
+    WriteBuf, encode_ack, encode_pingresp,
 };
 
 use crate::ack::{AckKind, AckQueue, Answer, DueAck};
@@ -13,8 +13,11 @@ use crate::alias::TopicAliases;
 use crate::diagnostics::{self, Fit};
 use crate::event::{Hold, InboundPublish};
 use crate::inbound::{Arrival, Release};
-use crate::outbound::{Abandoned, Position, Received};
+use crate::outbound::Received;
 use crate::{AckToken, Epoch, ProtocolError, Refused, SessionState, UsageError};
+
+use self::resume::Resume;
+pub use self::resume::{Redeliver, Resend, ResendRefused, Resent};
 
 /// One connection's share in a session, with the limits both sides have set for it.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Flow<M> {
     muted: bool,
     /// Something was written since the last [`take_wrote`](Self::take_wrote).
     wrote: bool,
+    /// Packets written since the last [`take_packets_sent`](Self::take_packets_sent).
+    packets_sent: u64,
 }
 
 /// What bounds the flow.
@@ -57,38 +62,6 @@ pub struct Deliver<'a> {
     pub subscription_ids: &'a [SubscriptionId],
 }
 
-/// How a message is sent again: like [`Deliver`], with the QoS of its exchange.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Redeliver<'a> {
-    /// The RETAIN flag.
-    pub retain: bool,
-    /// Identifiers of the subscriptions that matched, old or new ones [U5-063].
-    pub subscription_ids: &'a [SubscriptionId],
-}
-
-/// The next message that a resumed session has to send again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resend<'a, M> {
-    /// The id of the exchange.
-    pub packet_id: PacketId,
-    /// QoS 1 or 2.
-    pub qos: QoS,
-    /// What the message was sent with.
-    pub item: &'a M,
-}
-
-/// What became of a message that was to be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resent<M> {
-    /// It is in the output.
-    Sent,
-    /// QoS 1: it was not sent, and its exchange is over [MQTT-3.1.2-25].
-    Dropped(M),
-    /// QoS 2: it was not sent, and its exchange goes on with PUBREL, because the peer may hold the
-    /// id; `Delivered` follows.
-    Released,
-}
-
 /// What an acknowledgement tells the caller.
 #[derive(Debug)]
 pub(crate) enum FlowEvent<M> {
@@ -107,15 +80,6 @@ pub(crate) enum FlowEvent<M> {
     },
 }
 
-/// What is still to be resent [MQTT-4.4.0-1]: PUBRELs first, since no quota holds them back, then
-/// publications.
-#[derive(Debug)]
-struct Resume {
-    releases: VecDeque<PacketId>,
-    /// Everything before it was resent or is over.
-    publishes: Option<Position>,
-}
-
 impl<M> Flow<M> {
     pub(crate) fn new(epoch: Epoch, version: ProtocolVersion, limits: FlowLimits) -> Self {
         Self {
@@ -128,6 +92,7 @@ impl<M> Flow<M> {
             resume: None,
             muted: false,
             wrote: false,
+            packets_sent: 0,
         }
     }
 
@@ -139,12 +104,8 @@ impl<M> Flow<M> {
             return;
         };
         session.suspend();
-        let resume = Resume {
-            releases: session.outbound.released(),
-            publishes: Some(Position::default()),
-        };
+        self.resume = Some(Box::new(Resume::new(&session)));
         self.session = session;
-        self.resume = Some(Box::new(resume));
         self.continue_resume();
     }
 
@@ -167,6 +128,11 @@ impl<M> Flow<M> {
     /// Whether something was written since this was last asked.
     pub(crate) fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)
+    }
+
+    /// How many packets were written since this was last asked.
+    pub(crate) fn take_packets_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.packets_sent)
     }
 
     /// Why the packet that starts with `first_byte` is not decoded now.
@@ -423,66 +389,6 @@ impl<M> Flow<M> {
         Ok(delivery.packet_id())
     }
 
-    /// Whether something is still to be resent.
-    pub(crate) fn is_resending(&self) -> bool {
-        self.resume.is_some()
-    }
-
-    /// The next message to resend, once there is quota for it. Resends PUBRELs by itself.
-    pub(crate) fn next_resend(&mut self) -> Option<Resend<'_, M>> {
-        if self.muted {
-            return None;
-        }
-        self.continue_resume();
-        let resume = self.resume.as_ref()?;
-        if !resume.releases.is_empty() || self.send_credit() == 0 {
-            return None;
-        }
-        let unsent = self.session.outbound.unsent_from(resume.publishes?)?;
-        Some(Resend {
-            packet_id: unsent.packet_id,
-            qos: unsent.qos,
-            item: unsent.item,
-        })
-    }
-
-    /// Sends the message that [`next_resend`](Self::next_resend) has named once more, with DUP
-    /// [MQTT-3.3.1-1] and its own id.
-    pub(crate) fn resend(
-        &mut self,
-        fan_out: &mut FanOut<'_>,
-        redeliver: Redeliver<'_>,
-    ) -> Result<Resent<M>, ResendRefused> {
-        let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
-        let (packet_id, qos) = (next.packet_id, next.qos);
-        let delivery = Delivery::first(qos, packet_id).repeated();
-        let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
-        match self.put_publish(fan_out, &target) {
-            Ok(()) => {}
-            Err(Unsent::TooLarge) => return self.abandon_resend(),
-            Err(Unsent::OutputFull) => return Err(ResendRefused::OutputFull),
-        }
-        self.session.outbound.mark_in_flight(packet_id);
-        self.continue_resume();
-        Ok(Resent::Sent)
-    }
-
-    /// Does not send the message that [`next_resend`](Self::next_resend) has named.
-    pub(crate) fn abandon_resend(&mut self) -> Result<Resent<M>, ResendRefused> {
-        let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
-        let packet_id = next.packet_id;
-        let resent = match self.session.outbound.abandon(packet_id) {
-            Some(Abandoned::Ended(item)) => Resent::Dropped(item),
-            Some(Abandoned::Released) => {
-                self.put_ack(AckType::PubRel, packet_id, ReasonCode::Success);
-                Resent::Released
-            }
-            None => return Err(ResendRefused::NothingToResend),
-        };
-        self.continue_resume();
-        Ok(resent)
-    }
-
     /// Slots of the window that may be in use, holes included: a peer that leaves its oldest id
     /// open stops the flow after this many.
     pub(crate) fn span_max(&self) -> usize {
@@ -498,7 +404,9 @@ impl<M> Flow<M> {
         }
         let size_max = self.limits.packet_size_max;
         let fit = diagnostics::encode_within(packet, self.version, size_max, &mut self.output)?;
-        self.wrote |= fit == Fit::Written;
+        if fit == Fit::Written {
+            self.note_written();
+        }
         Ok(fit)
     }
 
@@ -553,11 +461,11 @@ impl<M> Flow<M> {
         }
         let written = fan_out.write(target, &mut self.output);
         written.map_err(|_| Unsent::TooLarge)?;
-        self.wrote = true;
+        self.note_written();
         Ok(())
     }
 
-    /// [MQTT-3.3.4-7, -9]
+    /// [MQTT-3.3.4-7] [MQTT-3.3.4-9]
     fn check_receive_maximum(&self) -> Result<(), ProtocolError> {
         let limit = usize::from(self.limits.receive_maximum);
         if self.version.is_v5() && self.session.inbound.units() >= limit {
@@ -639,36 +547,24 @@ impl<M> Flow<M> {
         }
         let encoded = encode_ack(&mut self.output, ack_type, packet_id, reason, self.version);
         debug_assert!(encoded.is_ok(), "the reason was checked when it was given");
-        self.wrote = true;
+        self.note_written();
+    }
+
+    pub(crate) fn put_pingresp(&mut self) {
+        encode_pingresp(&mut self.output);
+        self.note_written();
     }
 
     fn put_encoded(&mut self, packet: &[u8]) {
         if !self.muted {
             self.output.put_slice(packet);
-            self.wrote = true;
+            self.note_written();
         }
     }
 
-    /// Writes PUBRELs as far as the output takes them, and notices the end of resending.
-    pub(crate) fn continue_resume(&mut self) {
-        let Some(mut resume) = self.resume.take() else {
-            return;
-        };
-        while let Some(&packet_id) = resume.releases.front() {
-            if !fits_output(&self.output, ACK_BYTES, self.limits.output_bytes_max) {
-                break;
-            }
-            resume.releases.pop_front();
-            if self.session.outbound.awaits_pub_comp(packet_id) {
-                self.put_ack(AckType::PubRel, packet_id, ReasonCode::Success);
-            }
-        }
-        let position = resume.publishes.unwrap_or_default();
-        let unsent = self.session.outbound.unsent_from(position);
-        resume.publishes = unsent.map(|unsent| unsent.position);
-        if resume.publishes.is_some() || !resume.releases.is_empty() {
-            self.resume = Some(resume);
-        }
+    fn note_written(&mut self) {
+        self.wrote = true;
+        self.packets_sent += 1;
     }
 }
 
@@ -676,18 +572,6 @@ impl<M> Flow<M> {
 enum Unsent {
     TooLarge,
     OutputFull,
-}
-
-/// A message was not sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResendRefused {
-    /// The output buffer is full: try again after some of it was written.
-    #[error("output buffer is full")]
-    OutputFull,
-    /// `next_resend` names nothing: all is sent, or the window is full.
-    #[error("nothing is to be sent again now")]
-    NothingToResend,
 }
 
 fn delivered<M>(ack: &AckRef<'_>, item: Option<M>) -> Option<FlowEvent<M>> {
@@ -731,9 +615,6 @@ const OUTPUT_RESERVE: usize = 16 * 1024;
 /// Acknowledgements that may wait besides those of publications: of SUBSCRIBE, UNSUBSCRIBE, PUBREC
 /// and PUBREL.
 const ACKS_RESERVE: usize = 256;
-
-/// The longest acknowledgement without properties: fixed header, id, reason code.
-const ACK_BYTES: usize = 5;
 
 /// How much of the id space the window may span, as a multiple of the in-flight limit.
 const SPAN_FACTOR: usize = 4;

@@ -105,6 +105,10 @@ struct Open<M> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "named for the packets they wait for, like the protocol's own tables"
+)]
 enum Phase {
     AwaitPubAck,
     AwaitPubRec,
@@ -490,7 +494,7 @@ impl Phase {
     }
 }
 
-/// The id `steps` after `packet_id`; 65,535 is followed by 1 [MQTT-2.2.1-3, -4].
+/// The id `steps` after `packet_id`; 65,535 is followed by 1 [MQTT-2.2.1-3] [MQTT-2.2.1-4].
 fn advance(packet_id: PacketId, steps: usize) -> PacketId {
     let index = (usize::from(packet_id.get()) - 1 + steps) % SPAN_MAX;
     let id = u16::try_from(index + 1).ok().and_then(PacketId::new);

@@ -5,7 +5,7 @@ mod handshake;
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, FanOut, Packet, PacketId, PacketRef,
     ProtocolVersion, QoS, ReasonCode, SubAck, SubscribeRef, UnsubAck, UnsubscribeRef, WriteBuf,
-    decode_ref, encode_pingresp,
+    decode_ref,
 };
 
 use crate::ack::AckKind;
@@ -233,8 +233,9 @@ impl<M> ServerConnection<M> {
     /// The next message that is to be sent again [MQTT-4.4.0-1], in the order of first sending
     /// [MQTT-4.6.0-1]: encode it and call [`resend`](Self::resend).
     ///
-    /// `None` while the window or, for PUBRELs, the output is full, and when all is sent: then
-    /// [`is_resending`](Self::is_resending) is false. Ask again after `Delivered` events and flushes.
+    /// PUBRELs, which go before it, are written here as far as the output takes them. `None` while the window
+    /// or, for PUBRELs, the output is full, and when all is sent: then [`is_resending`](Self::is_resending) is
+    /// false. Ask again after `Delivered` events and flushes.
     pub fn next_resend(&mut self) -> Option<Resend<'_, M>> {
         self.flow.next_resend()
     }
@@ -348,6 +349,11 @@ impl<M> ServerConnection<M> {
         &mut self.flow.output
     }
 
+    /// How many packets were written into the output since this was last asked.
+    pub fn take_packets_sent(&mut self) -> u64 {
+        self.flow.take_packets_sent()
+    }
+
     /// Whether the connection is to be closed once the output is flushed.
     pub fn is_closing(&self) -> bool {
         self.state == State::Closing
@@ -426,7 +432,7 @@ impl<M> ServerConnection<M> {
             PacketRef::Subscribe(subscribe) => Some(self.handle_subscribe(subscribe)?),
             PacketRef::Unsubscribe(unsubscribe) => Some(self.handle_unsubscribe(unsubscribe)),
             PacketRef::PingReq => {
-                encode_pingresp(&mut self.flow.output); // [MQTT-3.12.4-1]
+                self.flow.put_pingresp(); // [MQTT-3.12.4-1]
                 None
             }
             PacketRef::Disconnect(disconnect) => Some(self.handle_disconnect(disconnect)?),
@@ -616,3 +622,6 @@ impl<M> ServerInput<'_, M> {
         }
     }
 }
+
+// An idle connection has to be small: brokers hold many.
+const _: () = assert!(size_of::<ServerConnection<Box<()>>>() <= 448);

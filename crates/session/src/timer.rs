@@ -83,4 +83,10 @@ mod tests {
         assert_eq!(timers.pop_due(Tick(20)), Some(Timer::PingResp));
         assert_eq!(timers.pop_due(Tick(20)), None);
     }
+
+    #[test]
+    fn an_unarmed_timer_is_never_due() {
+        let mut timers = TimerTable::new();
+        assert_eq!(timers.pop_due(Tick::NEVER), None);
+    }
 }

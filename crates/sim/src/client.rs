@@ -1,6 +1,6 @@
 //! A simulated client: the session crate's own client, and an application that remembers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use whimbrel_broker_core::session::codec::topic::{ByteStr, TopicName};
 use whimbrel_broker_core::session::codec::{
@@ -39,6 +39,9 @@ pub(crate) struct Client {
     pub(crate) next_sequence: u32,
     /// Filters it has asked for and not left.
     pub(crate) filters: Vec<String>,
+    /// It has asked for a clean start and does not know yet whether it got one. Until then its old
+    /// session may live on, without the state that it has given up.
+    pub(crate) insists_on_clean_start: bool,
     epoch: u32,
 }
 
@@ -73,6 +76,7 @@ impl Client {
             live: None,
             next_sequence: 0,
             filters: Vec::new(),
+            insists_on_clean_start: false,
             epoch: 0,
         }
     }
@@ -108,6 +112,7 @@ impl Client {
         // A client that asks for its session has one, if only an empty one: the broker may know
         // of a CONNECT whose answer was lost.
         let state = if connect.clean_start {
+            self.insists_on_clean_start = true;
             self.filters.clear();
             None
         } else {
@@ -158,7 +163,7 @@ impl Client {
                     link: live.link,
                     is_v5: live.version.is_v5(),
                     owed: &mut live.owed,
-                    filters: &mut self.filters,
+                    insists_on_clean_start: &mut self.insists_on_clean_start,
                     oracle: &mut *oracle,
                     trace: &mut *trace,
                 };
@@ -175,8 +180,14 @@ impl Client {
         self.resend(now);
     }
 
-    /// Sends acknowledgements it owes: the first `count`.
-    pub(crate) fn acknowledge(&mut self, now: Tick, count: usize) {
+    /// Sends acknowledgements it owes, the first `count`, and looks at what waited for them.
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Tick,
+        count: usize,
+        oracle: &mut Oracle,
+        trace: &mut Trace,
+    ) {
         let Some(live) = &mut self.live else {
             return;
         };
@@ -188,6 +199,7 @@ impl Client {
                 .ack(now, token, ReasonCode::Success)
                 .expect("success is allowed in every acknowledgement");
         }
+        self.input(now, &[], oracle, trace);
     }
 
     pub(crate) fn owes(&self) -> usize {
@@ -347,7 +359,7 @@ struct Seen<'a> {
     link: usize,
     is_v5: bool,
     owed: &'a mut VecDeque<AckToken>,
-    filters: &'a mut Vec<String>,
+    insists_on_clean_start: &'a mut bool,
     oracle: &'a mut Oracle,
     trace: &'a mut Trace,
 }
@@ -362,9 +374,7 @@ impl Seen<'_> {
                     self.oracle
                         .fail("a correct client was refused", format!("c{number}: {reason:?}"));
                 }
-                if !connected.connack.session_present {
-                    self.filters.clear();
-                }
+                *self.insists_on_clean_start = false;
             }
             ClientEvent::Publish(publish) => self.publish(publish),
             ClientEvent::Release { token, .. } | ClientEvent::Received { token, .. } => {

@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Deterministic simulation of the broker core, with an oracle.
+//!
+//! One thread and one seed: the production pumps, shards and index, clients made of the session
+//! crate's own client, links that cut, delay and lose bytes, and a journal that commits late. The
+//! oracle knows the standard and what was seen on the links, and nothing of how the core works.
+//!
+//! ```
+//! use whimbrel_sim::{Options, run};
+//!
+//! let outcome = run(Options::new(7, 300));
+//! assert_eq!(outcome.finding, None);
+//! assert_eq!(outcome.hash, run(Options::new(7, 300)).hash, "one seed, one run");
+//! ```
+//!
+//! # Contract
+//!
+//! - A run is a function of its seed and number of steps: same code, same trace hash.
+//! - A panic of the core is a finding like any other.
+//! - After the steps of a run faults stop; then everything that was promised has to be there, and
+//!   when all sessions have ended, nothing else may be.
+//!
+//! # Limits
+//!
+//! The process does not crash, the wall clock does not jump, and there is no store yet.
+
+mod client;
+mod finding;
+mod link;
+mod local;
+mod ops;
+mod oracle;
+mod payload;
+mod plan;
+mod process;
+mod quiet;
+mod rng;
+mod run;
+mod trace;
+mod world;
+
+pub use crate::finding::Finding;
+pub use crate::run::{Options, Outcome, run};

@@ -31,7 +31,7 @@ pub(crate) struct Process {
     sockets: BTreeMap<usize, Socket>,
     by_key: BTreeMap<(usize, ConnectionKey), usize>,
     /// Outcomes of in-process clients that nobody has looked at.
-    outcomes: Vec<LocalOutcome>,
+    outcomes: Vec<(LocalHandle, LocalOutcome)>,
 }
 
 /// What a step may touch besides the process.
@@ -113,11 +113,33 @@ impl Process {
             .is_some_and(|socket| !socket.blocked && !socket.closing)
     }
 
+    /// Whether a connection's CONNECT was handed to its shard.
+    pub(crate) fn is_attached(&self, number: usize) -> bool {
+        self.sockets
+            .get(&number)
+            .is_some_and(|socket| socket.key.is_some())
+    }
+
     /// Whether a connection has something to do that is no input.
     pub(crate) fn is_woken(&self, number: usize) -> bool {
         self.sockets.get(&number).is_some_and(|socket| {
             socket.woken || socket.wants_to_write || socket.closing && socket.key.is_some()
         })
+    }
+
+    /// How a connection stands, for a finding.
+    pub(crate) fn describe(&self, number: usize) -> String {
+        self.sockets.get(&number).map_or_else(
+            || "gone".to_owned(),
+            |socket| {
+                format!(
+                    "{} bytes carried, blocked {}, closing {}",
+                    socket.pump.carried(),
+                    socket.blocked,
+                    socket.closing
+                )
+            },
+        )
     }
 
     /// Bytes came from the link.
@@ -439,7 +461,7 @@ impl Process {
     }
 
     /// Outcomes for in-process clients since the last call.
-    pub(crate) fn take_outcomes(&mut self) -> Vec<LocalOutcome> {
+    pub(crate) fn take_outcomes(&mut self) -> Vec<(LocalHandle, LocalOutcome)> {
         std::mem::take(&mut self.outcomes)
     }
 
@@ -537,15 +559,21 @@ impl Process {
             self.journals[from].open.push_back(around.now_ms);
             around.oracle.recorded(from, record);
         }
-        self.outcomes.extend(effects.local);
+        self.outcomes.extend(effects.local.into_iter().map(|outcome| {
+            let handle = LocalHandle {
+                shard: from,
+                key: outcome.connection,
+            };
+            (handle, outcome)
+        }));
     }
 }
 
 /// An in-process client at its shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LocalHandle {
     shard: usize,
-    pub(crate) key: ConnectionKey,
+    key: ConnectionKey,
 }
 
 /// Lets the oracle see what is handled, and refuses what is denied.

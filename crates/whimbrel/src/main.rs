@@ -1,2 +1,33 @@
-//! The `whimbrel` binary.
-fn main() {}
+//! `whimbrel`: an MQTT broker in one binary.
+//!
+//! `whimbrel serve` runs the broker of the `whimbrel-broker` crate until SIGINT or SIGTERM.
+//!
+//! Exit status: 0 after an orderly end, 1 when something failed, 2 when the command line can't be
+//! meant. Each failure is one line on standard error that says what to do about it.
+
+mod cli;
+mod descriptors;
+mod failure;
+mod serve;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let cli = Cli::try_parse().map_err(Failure::from_clap)?;
+    match cli.command {
+        Command::Serve(arguments) => serve::serve(&arguments),
+    }
+}

@@ -505,8 +505,14 @@ impl Shard {
             if !wire.is_resending() {
                 return;
             }
+            if wire.next_resend().is_none() {
+                // It may have written PUBRELs. Waking for nothing would spin while the window is full.
+                if !wire.output().is_empty() {
+                    self.wake(key);
+                }
+                return;
+            }
             let Some(resend) = wire.next_resend() else {
-                self.wake(key);
                 return;
             };
             let resent = match resend.item.outgoing().cloned() {

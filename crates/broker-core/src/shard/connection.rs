@@ -1,7 +1,7 @@
 //! A connection at its shard: one packet in, one event handled, output into its buffer.
 
 use whimbrel_session::codec::{ReasonCode, WriteBuf};
-use whimbrel_session::{ServerConnection, ServerEvent};
+use whimbrel_session::{Hold, ServerConnection, ServerEvent};
 
 use super::local::LocalClient;
 use super::publish::Verdict;
@@ -148,7 +148,10 @@ impl Shard {
         }
         match wire.handle_input(env.now.tick, input) {
             Ok(decoded) if decoded.hold.is_some() => {
-                wire.pause_input(env.now.tick);
+                // A client that does not read its answers is no reason to spare it the keep alive.
+                if decoded.hold != Some(Hold::Output) {
+                    wire.pause_input(env.now.tick);
+                }
                 connection.waits_for = Some(WaitsFor::Client);
                 Received::stopped(InputStatus::Blocked)
             }
@@ -207,6 +210,7 @@ impl Shard {
 
     /// Goes on delivering after the socket took some of the output.
     pub fn flushed(&mut self, env: Env<'_>, key: ConnectionKey) {
+        self.count_packets_sent(key);
         self.unblock(env, key, WaitsFor::Client);
         self.resend(env, key);
         self.refill(env, key);
@@ -218,6 +222,7 @@ impl Shard {
     pub fn detach(&mut self, env: Env<'_>, key: ConnectionKey) {
         if self.connection(key).is_some() {
             self.close(env, key, CloseReason::NetworkError);
+            self.count_packets_sent(key);
             self.connections.remove(key.index as usize);
         }
         self.finish(env);
@@ -281,6 +286,12 @@ impl Shard {
             }
             self.wake(key);
         }
+    }
+
+    fn count_packets_sent(&mut self, key: ConnectionKey) {
+        let wire = self.connection_mut(key).and_then(Connection::wire);
+        let sent = wire.map_or(0, ServerConnection::take_packets_sent);
+        self.stats.packets_sent += sent;
     }
 
     /// PUBREC came: PUBREL goes out once that is recorded [DESIGN §6].

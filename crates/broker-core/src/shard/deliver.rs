@@ -171,9 +171,15 @@ impl Shard {
         match &mut connection.endpoint {
             Endpoint::Wire(wire) => match wire.deliver(&mut source.fan_out, form, item) {
                 Ok(()) => {}
-                Err(Refused::TooLarge(_)) => {
+                Err(Refused::TooLarge(item)) => {
                     // Treated as if its delivery had completed [MQTT-3.1.2-25].
                     self.stats.count_drop(DropCause::TooLarge);
+                    let session = connection.session;
+                    let origin = item.into_outgoing().and_then(|outgoing| outgoing.origin);
+                    // Of QoS 0 the group is told by the caller, too large or not.
+                    if let Some(origin) = origin.filter(|_| form.qos > QoS::AtMostOnce) {
+                        self.tell_group(session, *origin, GroupOutcome::Consumed);
+                    }
                     return Ok(());
                 }
                 Err(refused) => return Err(refused.into_item()),

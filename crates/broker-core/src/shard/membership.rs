@@ -177,6 +177,7 @@ impl Shard {
             let shared = SharedSubscription {
                 name,
                 qos: joining.qos,
+                retain_as_published: joining.retain_as_published,
                 subscription_id: joining.subscription_id,
             };
             Some(session.shared.insert(group, shared).is_none())
@@ -242,7 +243,8 @@ impl Shard {
             origin: Some(Box::new(GroupOrigin { group, sequence })),
             // The QoS granted to this member [MQTT-4.8.2-3].
             qos: shared.qos.min(message.qos()),
-            retain: false,
+            // [MQTT-3.3.1-12, MQTT-3.3.1-13]
+            retain: shared.retain_as_published && message.retain(),
             message,
         };
         let connection = self

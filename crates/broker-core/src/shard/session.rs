@@ -85,6 +85,7 @@ impl Inflight {
 pub(super) struct SharedSubscription {
     pub(super) name: GroupName,
     pub(super) qos: QoS,
+    pub(super) retain_as_published: bool,
     pub(super) subscription_id: Option<SubscriptionId>,
 }
 
@@ -92,6 +93,7 @@ pub(super) struct SharedSubscription {
 #[derive(Debug)]
 pub(super) struct Joining {
     pub(super) qos: QoS,
+    pub(super) retain_as_published: bool,
     pub(super) subscription_id: Option<SubscriptionId>,
 }
 

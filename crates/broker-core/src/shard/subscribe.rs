@@ -262,6 +262,7 @@ impl Shard {
                 };
                 let joining = Joining {
                     qos: options.qos,
+                    retain_as_published: options.retain_as_published,
                     subscription_id,
                 };
                 if let Some(session) = self.session_mut(key) {

@@ -79,6 +79,7 @@ impl<'a> AuthRef<'a> {
     }
 
     /// An AUTH without a body says success [U5-091], but lacks the method it must have [U5-092].
+    #[cold]
     pub(super) fn decode(
         reader: &mut Reader<'a>,
         limits: &Limits,

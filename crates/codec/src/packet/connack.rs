@@ -224,6 +224,7 @@ impl<'a> ConnAckRef<'a> {
         }
     }
 
+    #[cold]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,

@@ -9,8 +9,8 @@ use super::Authentication;
 use crate::encode::{self, Body, Sink};
 use crate::reader::Reader;
 use crate::{
-    DecodeErrorKind, EncodeError, Limits, MessageProperties, PacketType, PropertiesRef, Property,
-    PropertyPlace, ProtocolVersion, QoS, UserProperties,
+    ControlCharacters, DecodeErrorKind, EncodeError, Limits, MessageProperties, PacketType,
+    PropertiesRef, Property, PropertyPlace, ProtocolVersion, QoS, UserProperties,
 };
 
 /// A CONNECT: the first packet of a connection.
@@ -166,39 +166,69 @@ impl From<PropertiesRef<'_>> for ConnectProperties {
 }
 
 /// A borrowed CONNECT.
+///
+/// What stands in its payload is read in place, as this value travels with every other kind of
+/// [`PacketRef`](crate::PacketRef) and should be small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectRef<'a> {
     /// The version the client speaks.
     pub version: ProtocolVersion,
-    /// Whether an old session is to be dropped.
-    pub clean_start: bool,
     /// The longest pause between two packets of the client, in seconds; 0 switches the check off.
     pub keep_alive_secs: u16,
-    /// The client identifier.
-    pub client_id: &'a str,
-    /// What is published when the connection is lost.
-    pub will: Option<WillRef<'a>>,
-    /// The user name.
-    pub user_name: Option<&'a str>,
-    /// The password.
-    pub password: Option<&'a [u8]>,
     /// What 5.0 adds.
     pub properties: PropertiesRef<'a>,
+    flags: ConnectFlags,
+    /// Invariant: validated.
+    payload: &'a [u8],
 }
 
 impl<'a> ConnectRef<'a> {
+    /// Whether an old session is to be dropped.
+    pub const fn clean_start(&self) -> bool {
+        self.flags.clean_start
+    }
+
+    /// The client identifier.
+    pub fn client_id(&self) -> &'a str {
+        self.read_payload().client_id
+    }
+
+    /// What is published when the connection is lost.
+    pub fn will(&self) -> Option<WillRef<'a>> {
+        self.read_payload().will
+    }
+
+    /// The user name.
+    pub fn user_name(&self) -> Option<&'a str> {
+        self.read_payload().user_name
+    }
+
+    /// The password.
+    pub fn password(&self) -> Option<&'a [u8]> {
+        self.read_payload().password
+    }
+
     /// Copies the packet.
     pub fn into_owned(self) -> Connect {
+        let payload = self.read_payload();
         Connect {
             version: self.version,
-            client_id: ByteStr::from(self.client_id),
-            clean_start: self.clean_start,
+            client_id: ByteStr::from(payload.client_id),
+            clean_start: self.flags.clean_start,
             keep_alive_secs: self.keep_alive_secs,
-            will: self.will.map(WillRef::into_owned),
-            user_name: self.user_name.map(ByteStr::from),
-            password: self.password.map(Bytes::copy_from_slice),
+            will: payload.will.map(WillRef::into_owned),
+            user_name: payload.user_name.map(ByteStr::from),
+            password: payload.password.map(Bytes::copy_from_slice),
             properties: ConnectProperties::from(self.properties),
         }
+    }
+
+    fn read_payload(&self) -> ConnectPayload<'a> {
+        let mut reader = Reader::new(self.payload, ControlCharacters::Accept);
+        let payload =
+            ConnectPayload::decode(self.flags, self.version, &mut reader, &Limits::PROTOCOL);
+        // It was validated under tighter limits.
+        payload.unwrap_or_default()
     }
 
     /// Reads protocol name and level.
@@ -220,6 +250,7 @@ impl<'a> ConnectRef<'a> {
     }
 
     /// Reads what follows the protocol level.
+    #[cold]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,
@@ -227,32 +258,50 @@ impl<'a> ConnectRef<'a> {
     ) -> Result<ConnectRef<'a>, DecodeErrorKind> {
         let flags = ConnectFlags::decode(reader.u8()?, version)?;
         let keep_alive_secs = reader.u16()?;
-        let properties = if version.is_v5() {
-            let place = PropertyPlace::Packet(PacketType::Connect);
-            PropertiesRef::decode(reader, place, limits)?
-        } else {
-            PropertiesRef::default()
+        let properties = super::decode_properties(PacketType::Connect, version, reader, limits)?;
+        let connect = ConnectRef {
+            version,
+            keep_alive_secs,
+            properties,
+            flags,
+            payload: reader.rest(),
         };
-        // [MQTT-3.1.3-1] [MQTT-3.1.3-3]
+        let payload = ConnectPayload::decode(flags, version, reader, limits)?;
+        if payload.client_id.is_empty() && !allows_empty_client_id(version, flags.clean_start) {
+            return Err(DecodeErrorKind::ClientIdEmpty);
+        }
+        Ok(connect)
+    }
+}
+
+/// The payload of a CONNECT.
+#[derive(Clone, Copy, Default)]
+struct ConnectPayload<'a> {
+    client_id: &'a str,
+    will: Option<WillRef<'a>>,
+    user_name: Option<&'a str>,
+    password: Option<&'a [u8]>,
+}
+
+impl<'a> ConnectPayload<'a> {
+    /// [MQTT-3.1.3-1] [MQTT-3.1.3-3]
+    fn decode(
+        flags: ConnectFlags,
+        version: ProtocolVersion,
+        reader: &mut Reader<'a>,
+        limits: &Limits,
+    ) -> Result<ConnectPayload<'a>, DecodeErrorKind> {
         let client_id = reader.text()?;
         let will = match flags.will {
             Some(will) => Some(WillRef::decode(will, version, reader, limits)?),
             None => None,
         };
-        let connect = ConnectRef {
-            version,
-            clean_start: flags.clean_start,
-            keep_alive_secs,
+        Ok(ConnectPayload {
             client_id,
             will,
             user_name: flags.user_name.then(|| reader.text()).transpose()?,
             password: flags.password.then(|| reader.binary()).transpose()?,
-            properties,
-        };
-        if client_id.is_empty() && !allows_empty_client_id(version, flags.clean_start) {
-            return Err(DecodeErrorKind::ClientIdEmpty);
-        }
-        Ok(connect)
+        })
     }
 }
 
@@ -311,7 +360,7 @@ impl<'a> WillRef<'a> {
 }
 
 /// The connect flags.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ConnectFlags {
     clean_start: bool,
     will: Option<WillFlags>,
@@ -319,7 +368,7 @@ struct ConnectFlags {
     password: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WillFlags {
     qos: QoS,
     retain: bool,

@@ -82,6 +82,7 @@ impl<'a> DisconnectRef<'a> {
         }
     }
 
+    #[cold]
     pub(super) fn decode(
         reader: &mut Reader<'a>,
         limits: &Limits,

@@ -8,8 +8,8 @@ use whimbrel_topic::{TopicName, TopicNameBuf};
 use crate::encode::{self, Sink};
 use crate::reader::{Reader, variable_length};
 use crate::{
-    DecodeErrorKind, Delivery, EncodeError, Limits, MessageProperties, PacketId, PacketType,
-    PropertiesRef, PropertyId, PropertyPlace, ProtocolVersion, PublishProperties, QoS,
+    DecodeErrorKind, Delivery, EncodeError, Limits, MessageProperties, PAYLOAD_SHARE_MIN, PacketId,
+    PacketType, PropertiesRef, PropertyId, PropertyPlace, ProtocolVersion, PublishProperties, QoS,
     SubscriptionId,
 };
 
@@ -123,19 +123,33 @@ impl Publish {
     }
 
     pub(super) fn encoded_len(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
-        let layout = self.as_publish_ref().parts(version)?.layout(version)?;
+        self.check_topic(version)?;
+        let layout = self.as_publish_ref().parts().layout(version)?;
         Ok(layout.packet_length())
     }
 
+    #[inline]
     pub(super) fn encode<S: Sink>(
         &self,
         version: ProtocolVersion,
         out: &mut S,
     ) -> Result<(), EncodeError> {
+        self.check_topic(version)?;
+        let mut parts = self.as_publish_ref().parts();
+        if parts.payload.as_slice().len() < PAYLOAD_SHARE_MIN {
+            return parts.encode(version, out);
+        }
         let payload = self.payload_bytes();
-        let mut parts = self.as_publish_ref().parts(version)?;
         parts.payload = Payload::Shared(&payload);
         parts.encode(version, out)
+    }
+
+    #[inline]
+    fn check_topic(&self, version: ProtocolVersion) -> Result<(), EncodeError> {
+        if self.topic.is_none() && !version.is_v5() {
+            return Err(EncodeError::TopicMissing);
+        }
+        Ok(())
     }
 }
 
@@ -337,7 +351,8 @@ impl<'a> PublishRef<'a> {
         let body = reader.rest();
         let place = PropertyPlace::Packet(PacketType::Publish);
         let properties = PropertiesRef::decode_body(properties_length, reader, place, limits)?;
-        reader.take(reader.rest().len())?;
+        // The payload.
+        reader.take_rest();
         let properties = PublishProperties::from_decoded(properties.as_bytes());
         // [U5-044]
         let topic = if topic.is_empty() && properties.topic_alias().is_some() {
@@ -355,11 +370,9 @@ impl<'a> PublishRef<'a> {
     }
 
     /// What is written for this packet.
-    pub(super) fn parts(&self, version: ProtocolVersion) -> Result<PublishParts<'a>, EncodeError> {
-        if self.topic.is_none() && !version.is_v5() {
-            return Err(EncodeError::TopicMissing);
-        }
-        Ok(PublishParts {
+    #[inline]
+    fn parts(&self) -> PublishParts<'a> {
+        PublishParts {
             topic: self.topic.map_or(&[], TopicName::as_bytes),
             delivery: self.delivery,
             retain: self.retain,
@@ -367,7 +380,7 @@ impl<'a> PublishRef<'a> {
             properties: self.properties().as_bytes(),
             subscription_ids: &[],
             payload: Payload::Borrowed(self.payload()),
-        })
+        }
     }
 }
 
@@ -420,9 +433,10 @@ pub(crate) struct PublishParts<'a> {
     pub(crate) payload: Payload<'a>,
 }
 
+// Always inlined, as then most of the parts are known to be empty.
 impl PublishParts<'_> {
     /// Measures the packet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn layout(&self, version: ProtocolVersion) -> Result<PublishLayout, EncodeError> {
         let mut remaining = 2 + self.topic.len() + self.payload.as_slice().len();
         if self.delivery.packet_id().is_some() {
@@ -437,17 +451,19 @@ impl PublishParts<'_> {
             for id in self.subscription_ids {
                 properties += 1 + variable_length(id.get());
             }
-            let length = encode::remaining_length(properties)?;
-            remaining += variable_length(length) + properties;
+            // Too long a section makes the packet too long, whatever the length of its length.
+            remaining += variable_length(properties as u32) + properties;
         }
+        let remaining_length = encode::remaining_length(remaining)?;
         Ok(PublishLayout {
-            properties_length: encode::remaining_length(properties)?,
-            remaining_length: encode::remaining_length(remaining)?,
+            // Less than the remaining length.
+            properties_length: properties as u32,
+            remaining_length,
         })
     }
 
     /// Writes the packet. On an error nothing is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<S: Sink>(
         &self,
         version: ProtocolVersion,
@@ -461,33 +477,43 @@ impl PublishParts<'_> {
     }
 
     /// Writes all but the payload.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode_head<S: Sink>(
         &self,
         version: ProtocolVersion,
         layout: PublishLayout,
         out: &mut S,
     ) {
-        let mut start = Piece::default();
-        start.put_u8(publish_first_byte(self.delivery, self.retain));
-        encode::put_variable(&mut start, layout.remaining_length);
+        let first = publish_first_byte(self.delivery, self.retain);
         // A topic is at most 65,535 bytes long.
-        start.put_u16(self.topic.len() as u16);
-        out.put_slice(start.as_slice());
+        let [high, low] = (self.topic.len() as u16).to_be_bytes();
+        // In one piece, whose length the compiler knows.
+        match layout.remaining_length {
+            length @ 0..=0x7F => out.put_slice(&[first, length as u8, high, low]),
+            length @ 0x80..=0x3FFF => {
+                let length = [length as u8 | 0x80, (length >> 7) as u8];
+                out.put_slice(&[first, length[0], length[1], high, low]);
+            }
+            length => {
+                out.put_u8(first);
+                encode::put_variable(out, length);
+                out.put_slice(&[high, low]);
+            }
+        }
         out.put_slice(self.topic);
-        let mut middle = Piece::default();
         if let Some(id) = self.delivery.packet_id() {
-            middle.put_u16(id.get());
+            out.put_u16(id.get());
         }
         if !version.is_v5() {
-            out.put_slice(middle.as_slice());
             return;
         }
-        encode::put_variable(&mut middle, layout.properties_length);
-        if let Some(alias) = self.topic_alias {
-            put_topic_alias(&mut middle, alias);
+        encode::put_variable(out, layout.properties_length);
+        if layout.properties_length == 0 {
+            return;
         }
-        out.put_slice(middle.as_slice());
+        if let Some(alias) = self.topic_alias {
+            put_topic_alias(out, alias);
+        }
         out.put_slice(self.properties);
         put_subscription_ids(out, self.subscription_ids);
     }
@@ -514,28 +540,6 @@ pub(crate) const fn publish_first_byte(delivery: Delivery, retain: bool) -> u8 {
     PacketType::Publish.first_byte() | delivery.flags() | retain as u8
 }
 
-/// A few bytes that are put together before they are written in one go.
-#[derive(Default)]
-struct Piece {
-    bytes: [u8; PIECE_BYTES],
-    length: usize,
-}
-
-impl Piece {
-    #[inline]
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl Sink for Piece {
-    #[inline]
-    fn put_slice(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-}
-
 fn put_topic_alias<S: Sink>(out: &mut S, alias: NonZeroU16) {
     out.put_u8(PropertyId::TopicAlias.as_u8());
     out.put_u16(alias.get());
@@ -550,5 +554,3 @@ fn put_subscription_ids<S: Sink>(out: &mut S, ids: &[SubscriptionId]) {
 
 /// Bytes of a topic alias with its identifier.
 const TOPIC_ALIAS_LENGTH: usize = 3;
-/// The longest piece: packet identifier, property length and topic alias.
-const PIECE_BYTES: usize = 2 + 4 + TOPIC_ALIAS_LENGTH;

@@ -97,6 +97,7 @@ impl<'a> SubscribeRef<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,
@@ -207,6 +208,7 @@ impl<'a> SubAckRef<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,
@@ -215,7 +217,7 @@ impl<'a> SubAckRef<'a> {
         let packet_type = PacketType::SubAck;
         let id = reader.packet_id()?;
         let properties = super::decode_properties(packet_type, version, reader, limits)?;
-        let codes = reader.take(reader.rest().len())?;
+        let codes = reader.take_rest();
         let is_valid = |code: u8| match version {
             // [U31-004]
             ProtocolVersion::V31 => code <= 2,

@@ -60,6 +60,7 @@ impl<'a> UnsubscribeRef<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,
@@ -162,6 +163,7 @@ impl<'a> UnsubAckRef<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'a>,
@@ -170,7 +172,7 @@ impl<'a> UnsubAckRef<'a> {
         let packet_type = PacketType::UnsubAck;
         let id = reader.packet_id()?;
         let properties = super::decode_properties(packet_type, version, reader, limits)?;
-        let codes = reader.take(reader.rest().len())?;
+        let codes = reader.take_rest();
         if version.is_v5() {
             // [MQTT-3.11.3-2]
             validate_codes(packet_type, codes, |code| {

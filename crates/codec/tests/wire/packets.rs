@@ -336,8 +336,8 @@ fn disconnect_and_auth_have_all_their_fields() {
 
 #[test]
 fn fast_encoders_write_what_the_packets_write() {
-    let acks: [(AckType, fn(Ack) -> Packet); 4] = [
-        (AckType::PubAck, Packet::PubAck),
+    let acks = [
+        (AckType::PubAck, Packet::PubAck as fn(Ack) -> Packet),
         (AckType::PubRec, Packet::PubRec),
         (AckType::PubRel, Packet::PubRel),
         (AckType::PubComp, Packet::PubComp),

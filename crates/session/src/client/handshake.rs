@@ -46,7 +46,7 @@ impl<M> ClientConnection<M> {
             connect.properties.packet_size_max = limited;
         }
         self.flow.version = connect.version;
-        self.take_own_limits(&connect);
+        self.take_own_limits(now, &connect);
         let _ = self
             .flow
             .put_packet(&mut Packet::Connect(Box::new(connect)))?;
@@ -59,7 +59,6 @@ impl<M> ClientConnection<M> {
 
     pub(super) fn handle_first_packet<'a>(
         &mut self,
-        now: Tick,
         input: &'a [u8],
     ) -> Result<ClientInput<'a, M>, ProtocolError> {
         let decoded = decode_ref(input, self.flow.version, &self.limits)?;
@@ -67,7 +66,7 @@ impl<M> ClientConnection<M> {
             return Ok(ClientInput::consumed(0));
         };
         let event = match packet {
-            PacketRef::ConnAck(connack) => self.handle_conn_ack(now, connack.into_owned())?,
+            PacketRef::ConnAck(connack) => self.handle_conn_ack(connack.into_owned())?,
             PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth),
             _ => {
                 let packet_type = packet.packet_type();
@@ -83,7 +82,6 @@ impl<M> ClientConnection<M> {
 
     fn handle_conn_ack<'a>(
         &mut self,
-        now: Tick,
         connack: ConnAck,
     ) -> Result<ClientEvent<'a, M>, ProtocolError> {
         if connack.reason.is_error() {
@@ -113,7 +111,8 @@ impl<M> ClientConnection<M> {
         self.state = State::Connected;
         self.has_session = true;
         self.timers.set(Timer::Handshake, None);
-        self.arm_keep_alive(now);
+        // CONNECT is the last packet that was sent [MQTT-3.1.2-20].
+        self.arm_keep_alive(self.terms.connect_sent);
         self.flow.start(resumed, self.terms.topic_alias_max);
         Ok(ClientEvent::ConnAck(Box::new(Connected {
             connack,
@@ -121,7 +120,7 @@ impl<M> ClientConnection<M> {
         })))
     }
 
-    fn take_own_limits(&mut self, connect: &Connect) {
+    fn take_own_limits(&mut self, now: Tick, connect: &Connect) {
         let properties = &connect.properties;
         let is_v5 = connect.version.is_v5();
         let session_expiry = if is_v5 {
@@ -132,6 +131,7 @@ impl<M> ClientConnection<M> {
             SessionExpiry::NEVER
         };
         self.terms = Terms {
+            connect_sent: now,
             clean_start: connect.clean_start,
             keep_alive_secs: connect.keep_alive_secs,
             session_expiry_requested: session_expiry,

@@ -19,7 +19,7 @@ use crate::{ProtocolError, ServerConfig, SessionExpiry, SessionState, Tick, Usag
 #[derive(Debug)]
 pub struct Accept<M> {
     /// The session that is resumed, and resent from: Session Present is 1. `None` begins a new one:
-    /// Session Present is 0 [MQTT-3.2.2-2, -3].
+    /// Session Present is 0 [MQTT-3.2.2-2] [MQTT-3.2.2-3].
     pub resumed: Option<SessionState<M>>,
     /// What MQTT 5 clients are told.
     ///

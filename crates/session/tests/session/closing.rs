@@ -30,7 +30,7 @@ fn end(side: &mut Driven) {
 
 #[test]
 fn a_server_tells_why_it_ends_the_connection_in_version_5() {
-    // [MQTT-3.1.4-3] [3:MQTT-3.1.4-2]
+    // [MQTT-3.1.4-3] [3:MQTT-3.1.4-2] [MQTT-3.14.4-2] [MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         end(&mut side);
@@ -45,7 +45,7 @@ fn a_server_tells_why_it_ends_the_connection_in_version_5() {
 
 #[test]
 fn a_client_says_goodbye_in_every_version() {
-    // [3:MQTT-3.14.4-1]
+    // [3:MQTT-3.14.4-1] [MQTT-3.14.4-2]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Client, version);
         end(&mut side);

@@ -10,7 +10,7 @@ use crate::support::{
 
 #[test]
 fn a_used_up_quota_holds_back_publications_only() {
-    // [MQTT-4.9.0-2, -3] [MQTT-3.3.4-7, -8, -9, -10]
+    // [MQTT-4.9.0-2] [MQTT-4.9.0-3] [MQTT-3.3.4-7] [MQTT-3.3.4-8] [MQTT-3.3.4-9] [MQTT-3.3.4-10]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(2).connect(role);
         side.publish(QoS::AtLeastOnce, 1).expect("room");

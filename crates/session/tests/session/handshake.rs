@@ -51,7 +51,7 @@ fn conn_ack(server: &mut ServerConnection<u32>, version: ProtocolVersion) -> Con
 
 #[test]
 fn an_accepted_connect_gets_connack_and_session_present_as_it_is() {
-    // [3:MQTT-3.2.2-1, -2, -3] [MQTT-3.2.2-2, -3] [MQTT-3.1.4-5]
+    // [3:MQTT-3.2.2-1] [3:MQTT-3.2.2-2] [3:MQTT-3.2.2-3] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.4-5]
     for version in VERSIONS {
         for resumed in [false, true] {
             let mut server = asked(Setup::new(version).connect);
@@ -140,7 +140,7 @@ fn nothing_is_decoded_while_connect_waits_for_its_answer() {
 
 #[test]
 fn a_refusal_is_told_in_the_words_of_the_version() {
-    // [3:MQTT-3.2.2-4, -5] [MQTT-3.2.2-6, -7]
+    // [3:MQTT-3.2.2-4] [3:MQTT-3.2.2-5] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut server = asked(Setup::new(version).connect);
         server
@@ -156,7 +156,7 @@ fn a_refusal_is_told_in_the_words_of_the_version() {
 
 #[test]
 fn a_refusal_without_a_return_code_is_silent_in_3_x() {
-    // [3:MQTT-3.2.2-6]
+    // [3:MQTT-3.2.2-6] [MQTT-4.13.2-1]
     for version in [ProtocolVersion::V31, ProtocolVersion::V311] {
         let mut server = asked(Setup::new(version).connect);
         let refused = server.refuse(ReasonCode::MalformedPacket);
@@ -241,7 +241,7 @@ fn a_second_connect_breaks_the_protocol() {
 
 #[test]
 fn an_unknown_level_is_answered_and_a_wrong_name_is_not() {
-    // [3:MQTT-3.1.2-2] [MQTT-3.1.2-1, -2]
+    // [3:MQTT-3.1.2-2] [MQTT-3.1.2-1] [MQTT-3.1.2-2]
     let answer_to = |bytes: &[u8]| {
         let mut server = server();
         let error = server.handle_input(NOW, bytes).expect_err("unsupported");
@@ -403,6 +403,7 @@ fn refused_connack(
 
 #[test]
 fn a_refused_client_keeps_its_session() {
+    // [MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut client: ClientConnection<u32> =
             ClientConnection::new(Epoch(1), &ClientConfig::default());

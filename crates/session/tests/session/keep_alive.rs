@@ -90,7 +90,7 @@ fn a_server_that_does_not_read_does_not_blame_the_client() {
 
 #[test]
 fn the_servers_keep_alive_replaces_the_clients_in_version_5() {
-    // [MQTT-3.1.2-21] [MQTT-3.2.2-21, -22] A10
+    // [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22] A10
     for version in VERSIONS {
         let mut connect = Setup::new(version).connect;
         connect.keep_alive_secs = 100;
@@ -167,4 +167,26 @@ fn a_second_ping_does_not_put_off_the_first_ones_answer() {
         assert_eq!(side.wait_until(at(milliseconds)), None);
     }
     assert_eq!(side.wait_until(at(14_000)), Some(TimeoutKind::Ping));
+}
+
+#[test]
+fn a_clients_keep_alive_counts_from_its_connect() {
+    // [MQTT-3.1.2-20]
+    use whimbrel_session::codec::ConnAck;
+    use whimbrel_session::{ClientConfig, ClientConnection};
+    for version in VERSIONS {
+        let mut connect = Setup::new(version).connect;
+        connect.keep_alive_secs = 10;
+        let config = ClientConfig::default();
+        let mut client: ClientConnection<u32> = ClientConnection::new(Epoch(1), &config);
+        client
+            .connect(NOW, connect, None)
+            .expect("the first CONNECT");
+        let connack = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success)));
+        let bytes = encoded(&connack, version);
+        client
+            .handle_input(at(8_000), &bytes)
+            .expect("a valid CONNACK");
+        assert_eq!(client.poll_timeout(), Some(at(10_000)));
+    }
 }

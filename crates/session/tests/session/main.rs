@@ -1,9 +1,11 @@
 //! The protocol's tables and rules as tests, one behaviour each, at simulated time.
 
 mod closing;
+mod delivery;
 mod flow_control;
 mod handshake;
 mod keep_alive;
+mod pair;
 mod qos1;
 mod qos2;
 mod requests;

@@ -1,7 +1,7 @@
 //! QoS 2: the tables of sender and receiver, in both roles and all versions.
 
 use whimbrel_session::codec::{Delivery, Packet, PacketType, ProtocolVersion, QoS, ReasonCode};
-use whimbrel_session::{Epoch, ProtocolError, Refused};
+use whimbrel_session::{Epoch, ProtocolError, Refused, Tick};
 
 use crate::qos1::publish_of;
 use crate::support::{
@@ -37,7 +37,7 @@ fn holder(role: Role, version: ProtocolVersion) -> Driven {
 
 #[test]
 fn a_message_is_sent_with_a_fresh_id_and_without_dup() {
-    // [3:MQTT-4.3.3-1] [MQTT-4.3.3-1, -2]
+    // [3:MQTT-4.3.3-1] [MQTT-4.3.3-1] [MQTT-4.3.3-2]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         side.publish(QoS::ExactlyOnce, 7).expect("room");
@@ -54,7 +54,9 @@ fn pubrec_leads_to_pubrel_once_it_is_recorded() {
     // [MQTT-4.3.3-4] [3:MQTT-2.3.1-6] [MQTT-2.2.1-5]
     for (role, version) in everywhere() {
         let mut side = sender(role, version);
-        let token = side.feed_one(&pub_rec(1)).token();
+        let seen = side.feed_one(&pub_rec(1));
+        assert!(matches!(seen, Seen::Received { packet_id, .. } if packet_id == id(1)));
+        let token = seen.token();
         assert_eq!(token.acknowledged_by(), PacketType::PubRel);
         assert!(side.sent().is_empty());
         side.ack(token);
@@ -256,6 +258,56 @@ fn pubrels_leave_in_the_order_of_their_pubrecs() {
 }
 
 #[test]
+fn pubrecs_leave_in_the_order_of_their_publications() {
+    // [3:MQTT-4.6.0-3] [MQTT-4.6.0-3]
+    for (role, version) in everywhere() {
+        let mut side = Driven::connected(role, version);
+        let tokens = [4, 2, 3].map(|number| {
+            side.feed_one(&publish(QoS::ExactlyOnce, number, "m"))
+                .token()
+        });
+        for token in tokens.into_iter().rev() {
+            side.ack(token);
+        }
+        assert_eq!(side.sent(), [pub_rec(4), pub_rec(2), pub_rec(3)]);
+    }
+}
+
+#[test]
+fn one_id_may_be_in_use_both_ways_at_once() {
+    // [U311-003] [U5-008]
+    for (role, version) in everywhere() {
+        let mut side = sender(role, version);
+        let token = side.feed_one(&publish(QoS::ExactlyOnce, 1, "m")).token();
+        side.ack(token);
+        let token = side.feed_one(&pub_rec(1)).token();
+        side.ack(token);
+        assert_eq!(side.sent(), [pub_rec(1), pub_rel(1)]);
+        let token = side.feed_one(&pub_rel(1)).token();
+        side.ack(token);
+        assert_eq!(side.sent_one(), pub_comp(1));
+        assert_eq!(side.feed_one(&pub_comp(1)).delivered().1, 7);
+    }
+}
+
+#[test]
+fn an_expired_message_is_resent_and_its_handshake_finished() {
+    // [MQTT-4.3.3-7] [MQTT-4.3.3-13]
+    for role in [Role::Client, Role::Server] {
+        let version = ProtocolVersion::V5;
+        let mut sent = sender(role, version);
+        assert_eq!(sent.wait_until(Tick(u64::MAX / 2)), None);
+        let mut side = Setup::new(version).resuming(sent.lose()).connect(role);
+        assert_eq!(side.resend(), [7]);
+        let mut held = holder(role, version);
+        assert_eq!(held.wait_until(Tick(u64::MAX / 2)), None);
+        let token = held.feed_one(&pub_rel(9)).token();
+        held.ack(token);
+        assert_eq!(held.sent_one(), pub_comp(9));
+    }
+}
+
+#[test]
 fn the_item_can_be_let_go_of_when_the_peer_has_the_message() {
     for (role, version) in everywhere() {
         let mut side = sender(role, version);
@@ -275,7 +327,7 @@ fn the_item_can_be_let_go_of_when_the_peer_has_the_message() {
 
 #[test]
 fn a_received_message_is_delivered_once_and_acknowledged_in_two_steps() {
-    // [3:MQTT-4.3.3-2] [MQTT-4.3.3-8, -11]
+    // [3:MQTT-4.3.3-2] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
     for (role, version) in everywhere() {
         let mut side = holder(role, version);
         let seen = side.feed_one(&pub_rel(9));
@@ -405,7 +457,7 @@ fn pubrel_before_pubrec_breaks_the_protocol() {
 
 #[test]
 fn a_held_id_outlives_the_connection() {
-    // [MQTT-4.3.3-10] [3:MQTT-4.1.0-1] [MQTT-4.1.0-1]
+    // [MQTT-4.3.3-10] [3:MQTT-4.1.0-1] [MQTT-4.1.0-1] [3:MQTT-3.1.2-4] [MQTT-3.1.2-23]
     for (role, version) in everywhere() {
         let side = holder(role, version);
         let mut side = Setup::new(version).resuming(side.lose()).connect(role);
@@ -439,6 +491,20 @@ fn a_message_refused_after_the_connection_was_lost_is_new_when_it_comes_again() 
         let mut side = Setup::new(version).resuming(session).connect(role);
         let seen = side.feed_one(&publish_again(QoS::ExactlyOnce, 9, "m"));
         assert!(matches!(seen, Seen::Publish { .. }));
+    }
+}
+
+#[test]
+fn a_release_finished_after_the_connection_was_lost_frees_the_id() {
+    for (role, version) in everywhere() {
+        let mut side = holder(role, version);
+        let token = side.feed_one(&pub_rel(9)).token();
+        let mut session = side.lose();
+        session.settle(token, ReasonCode::Success);
+        assert!(session.is_empty());
+        let mut side = Setup::new(version).resuming(session).connect(role);
+        side.feed_silent(&pub_rel(9));
+        assert_eq!(side.sent_one(), Packet::PubComp(not_found(9, version)));
     }
 }
 

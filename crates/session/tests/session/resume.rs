@@ -32,7 +32,7 @@ fn mixed(role: Role, version: ProtocolVersion) -> SessionState<u32> {
 
 #[test]
 fn pubrels_then_publications_are_resent_in_their_orders() {
-    // [3:MQTT-4.6.0-1, -4] [MQTT-4.6.0-1, -4]
+    // [3:MQTT-4.6.0-1] [3:MQTT-4.6.0-4] [MQTT-4.6.0-1] [MQTT-4.6.0-4]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let mut side = Setup::new(version).resuming(session).connect(role);
@@ -68,7 +68,7 @@ fn nothing_new_is_sent_before_everything_is_resent() {
 
 #[test]
 fn a_smaller_quota_holds_back_publications_but_not_pubrels() {
-    // [MQTT-4.9.0-2, -3] [U5-108]
+    // [MQTT-4.9.0-2] [MQTT-4.9.0-3] [U5-108]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let setup = Setup::new(version).peer_receive_maximum(1);
@@ -201,7 +201,7 @@ fn a_new_session_resends_nothing_and_frees_all_ids() {
 
 #[test]
 fn ids_in_use_stay_in_use_after_a_resume() {
-    // [3:MQTT-2.3.1-2, -3] [MQTT-2.2.1-3, -4]
+    // [3:MQTT-2.3.1-2] [3:MQTT-2.3.1-3] [MQTT-2.2.1-3] [MQTT-2.2.1-4]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         assert_eq!(session.next_packet_id(), id(6));

@@ -50,7 +50,7 @@ fn ack_with_texts(side: &mut Driven, reason: ReasonCode) -> AckProperties {
 
 #[test]
 fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
-    // [MQTT-3.1.2-24, -25] [MQTT-3.2.2-15]
+    // [MQTT-3.1.2-24] [MQTT-3.1.2-25] [MQTT-3.2.2-15]
     for role in [Role::Client, Role::Server] {
         let mut side = limited(role, 60);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
@@ -65,7 +65,8 @@ fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
 
 #[test]
 fn texts_of_an_acknowledgement_give_way_one_after_the_other() {
-    // [MQTT-3.4.2-2, -3] [MQTT-3.5.2-2, -3] [MQTT-3.6.2-2, -3] [MQTT-3.7.2-2, -3]
+    // [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
+    // [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
     for role in [Role::Client, Role::Server] {
         let reason = ReasonCode::QuotaExceeded;
         assert_eq!(ack_with_texts(&mut limited(role, 100), reason), texts());
@@ -112,7 +113,7 @@ fn a_client_that_wants_no_texts_takes_none_on_acknowledgements() {
 
 #[test]
 fn texts_of_a_disconnect_give_way() {
-    // [MQTT-3.14.2-3, -4]
+    // [MQTT-3.14.2-3] [MQTT-3.14.2-4]
     let mut side = limited(Role::Server, 30);
     let mut goodbye = Disconnect::new(ReasonCode::ServerBusy);
     goodbye.reason_string = Some(ByteStr::from("because"));
@@ -129,7 +130,7 @@ fn texts_of_a_disconnect_give_way() {
 
 #[test]
 fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
-    // [MQTT-3.2.2-19, -20]
+    // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
     for (size_max, fits) in [(30, true), (10, false)] {
         let mut connect = Setup::new(V5).connect;
         connect.properties.packet_size_max = NonZeroU32::new(size_max);

@@ -39,7 +39,7 @@ fn with_aliases(role: Role) -> Driven {
 
 #[test]
 fn an_alias_stands_for_its_topic() {
-    // [U5-052] [MQTT-3.3.2-10, -12]
+    // [U5-052] [MQTT-3.3.2-10] [MQTT-3.3.2-12]
     for role in [Role::Client, Role::Server] {
         let mut side = with_aliases(role);
         assert_eq!(topic_of(side.feed_one(&aliased(Some("a"), 4))), "a");
@@ -137,7 +137,7 @@ fn a_publish_beyond_what_was_announced_breaks_the_protocol() {
 
 #[test]
 fn a_client_publishes_nothing_the_server_does_not_take() {
-    // [MQTT-3.2.2-11, -14]
+    // [MQTT-3.2.2-11] [MQTT-3.2.2-14]
     use whimbrel_session::PublishOptions;
     use whimbrel_session::codec::{FanOut, FanOutBuffer};
     let mut setup = Setup::new(V5);

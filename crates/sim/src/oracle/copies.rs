@@ -71,6 +71,15 @@ impl Oracle {
         }
     }
 
+    /// An in-process client took a message. Its mailbox does not tell when it was put there.
+    pub(crate) fn taken_locally(&mut self, connection: usize, copy: &Copy) {
+        if let Some(found) = self.connections.get(&connection) {
+            let session = found.session;
+            self.check_copy(session, copy, 0);
+        }
+        self.received(connection, copy);
+    }
+
     /// A client was shown a message.
     pub(crate) fn received(&mut self, connection: usize, copy: &Copy) {
         self.deliveries += 1;
@@ -94,13 +103,13 @@ impl Oracle {
         let allowed = each * message.ingress.len() as u32;
         let is_first = !found.received.contains_key(&key);
         let copies = count(found.received.entry(key).or_default(), copy, as_retained);
-        let too_many = if copy.qos == QoS::AtLeastOnce {
-            copies.first > allowed
-        } else {
-            copies.first + copies.repeated > allowed
-        };
+        let too_many = copies.live > allowed;
         let client = found.client;
-        let ordered = shared.is_empty() && message.ingress.len() == 1 && !copy.retain;
+        // A will's number is that of its CONNECT, whenever it is published.
+        let ordered = shared.is_empty()
+            && message.ingress.len() == 1
+            && !copy.retain
+            && !message.is_will;
         let mut overtaken = None;
         if is_first && ordered {
             let flow = Flow {
@@ -175,10 +184,10 @@ impl Oracle {
 fn count(copies: &mut Copies, copy: &Copy, as_retained: bool) -> Copies {
     if as_retained {
         copies.retained += 1;
-    } else if copy.dup {
+    } else if copy.dup && copy.qos == QoS::AtLeastOnce {
         copies.repeated += 1;
     } else {
-        copies.first += 1;
+        copies.live += 1;
     }
     *copies
 }

@@ -41,6 +41,14 @@ impl Oracle {
             .collect()
     }
 
+    /// What a client with a session saw last on each topic.
+    pub(crate) fn seen_by(&self, client: usize) -> BTreeMap<String, Option<MessageKey>> {
+        self.by_client
+            .get(&client)
+            .map(|&index| self.sessions[index].last_seen.clone())
+            .unwrap_or_default()
+    }
+
     /// Clients whose sessions are alive, connected or not.
     pub(crate) fn living_clients(&self) -> Vec<usize> {
         self.by_client.keys().copied().collect()
@@ -168,8 +176,13 @@ impl Oracle {
                         && connection.packet_size_max.is_none()
                 })
                 .find_map(|subscription| {
+                    // Copies of shared subscriptions come in no order.
                     let seen = session.last_seen.iter().filter(|(topic, _)| {
-                        has_one_writer(topic) && matching::matches(&subscription.filter, topic)
+                        has_one_writer(topic)
+                            && matching::matches(&subscription.filter, topic)
+                            && !session.subscriptions.iter().any(|other| {
+                                !other.is_ordinary() && matching::matches(&other.filter, topic)
+                            })
                     });
                     for (topic, last) in seen {
                         let retained = self.retained.get(topic).copied();

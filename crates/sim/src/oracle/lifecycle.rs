@@ -149,7 +149,6 @@ impl Oracle {
         self.connections.insert(
             arrival.connection,
             Connection {
-                client,
                 session: index,
                 version: arrival.version,
                 attached: moment.order,
@@ -161,6 +160,7 @@ impl Oracle {
                 subscribed_records: VecDeque::new(),
                 unsubscribed_records: VecDeque::new(),
                 asked: VecDeque::new(),
+                unanswered: VecDeque::new(),
                 is_garbled: false,
                 is_durable: expiry_secs > 0,
                 is_local: arrival.is_local,

@@ -15,6 +15,7 @@ pub(super) struct Message {
     pub(super) retain: bool,
     pub(super) expiry_secs: Option<u32>,
     pub(super) payload_length: usize,
+    pub(super) is_will: bool,
     /// A hook refuses it.
     pub(super) is_denied: bool,
     /// Each time the broker took it.
@@ -25,7 +26,8 @@ pub(super) struct Message {
     pub(super) retained: Vec<Span>,
     /// Journal positions of its records, by shard.
     pub(super) enqueued: BTreeMap<usize, u64>,
-    pub(super) inbound_stored: Option<Position>,
+    /// And the session it came in.
+    pub(super) inbound_stored: Option<(Position, usize)>,
     pub(super) inbound_released: Option<Position>,
     pub(super) retained_stored: Option<Position>,
     /// Sessions that it was sent to for a shared subscription, and nothing else.

@@ -45,6 +45,7 @@ pub(crate) struct Published {
     pub(crate) retain: bool,
     pub(crate) expiry_secs: Option<u32>,
     pub(crate) payload_length: usize,
+    pub(crate) is_will: bool,
     pub(crate) is_denied: bool,
 }
 
@@ -139,6 +140,7 @@ impl Oracle {
             retain,
             expiry_secs,
             payload_length,
+            is_will,
             is_denied,
         } = published;
         self.messages.insert(
@@ -150,6 +152,7 @@ impl Oracle {
                 retain,
                 expiry_secs,
                 payload_length,
+                is_will,
                 is_denied,
                 ingress: Vec::new(),
                 promised: false,
@@ -171,7 +174,9 @@ impl Oracle {
         if message.is_denied {
             return;
         }
-        if reason.is_error() {
+        // A repeated PUBREL finds its exchange over where only the PUBCOMP was lost.
+        let over = message.qos == QoS::ExactlyOnce && reason == ReasonCode::PacketIdentifierNotFound;
+        if reason.is_error() && !over {
             if !(self.queues_are_small && reason == ReasonCode::QuotaExceeded) {
                 self.fail("a message was refused", format!("{key} with {reason:?}"));
             }
@@ -214,6 +219,7 @@ impl Oracle {
                     });
                     if let Some(connection) = self.connections.get_mut(&connection) {
                         connection.asked.extend(asked);
+                        connection.unanswered.push_back(moment.order);
                     }
                 }
                 Gated::Publish {
@@ -237,6 +243,18 @@ impl Oracle {
                 }
             }
         }
+    }
+
+    /// The oldest unanswered SUBSCRIBE of a connection was answered.
+    pub(crate) fn answered(&mut self, connection: usize) {
+        let moment = self.moment();
+        let Some(connection) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let Some(asked) = connection.unanswered.pop_front() else {
+            return;
+        };
+        self.sessions[connection.session].answered(asked, moment);
     }
 
     /// The broker took a message of a session.

@@ -39,9 +39,12 @@ impl Oracle {
                     found.enqueued.insert(position.shard, position.record);
                 });
             }
-            Record::InboundStored { message, .. } => {
+            Record::InboundStored {
+                client_id, message, ..
+            } => {
+                let session = self.session_of_id(client_id);
                 self.message_record(&message.payload(), |found| {
-                    found.inbound_stored = Some(position);
+                    found.inbound_stored = session.map(|session| (position, session));
                 });
             }
             Record::InboundReleased {

@@ -58,6 +58,8 @@ pub(super) struct Subscription {
     /// When SUBSCRIBE was handled.
     pub(super) asked: Order,
     pub(super) began: Order,
+    /// Since when it catches every message: its SUBACK, where another shard has to agree.
+    pub(super) joined: Option<Order>,
     pub(super) ended: Option<Order>,
     pub(super) qos: QoS,
     pub(super) no_local: bool,
@@ -70,9 +72,9 @@ pub(super) struct Subscription {
 /// How often a message came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Copies {
-    /// Live copies without DUP.
-    pub(super) first: u32,
-    /// Live copies with DUP.
+    /// Live copies, but for repeated ones of `QoS` 1.
+    pub(super) live: u32,
+    /// Live copies of `QoS` 1 with DUP: at least once.
     pub(super) repeated: u32,
     /// Copies that were sent because they were retained.
     pub(super) retained: u32,
@@ -94,12 +96,6 @@ pub(super) struct Sent {
     pub(super) key: Option<MessageKey>,
     pub(super) qos: QoS,
     pub(super) connection: usize,
-}
-
-impl Copies {
-    pub(super) fn total(self) -> u32 {
-        self.first + self.repeated + self.retained
-    }
 }
 
 impl Session {
@@ -150,16 +146,19 @@ impl Session {
             Some((share, filter)) => (Some(share.to_owned()), filter.to_owned()),
             None => (None, asked.filter.clone()),
         };
-        let old = self
-            .subscriptions
-            .iter_mut()
-            .find(|old| old.ended.is_none() && old.filter == filter && old.share == share);
-        let is_new = old.is_none();
-        if let Some(old) = old {
-            old.ended = Some(moment.order);
+        let is_open = |old: &Subscription| {
+            old.ended.is_none() && old.filter == filter && old.share == share
+        };
+        let is_new = !self.subscriptions.iter().any(is_open);
+        // Where another shard has to agree, the old options are in force until it has.
+        if share.is_none() {
+            for old in self.subscriptions.iter_mut().filter(|old| is_open(old)) {
+                old.ended = Some(moment.order);
+            }
         }
         let options = asked.options;
         self.subscriptions.push(Subscription {
+            joined: share.is_none().then_some(moment.order),
             filter,
             share,
             asked: asked.order,
@@ -179,15 +178,34 @@ impl Session {
             Some((share, filter)) => (Some(share), filter),
             None => (None, text),
         };
-        let found = self.subscriptions.iter_mut().find(|old| {
-            old.ended.is_none() && old.filter == filter && old.share.as_deref() == share
-        });
-        match found {
-            Some(found) => {
-                found.ended = Some(moment.order);
-                true
+        let mut known = false;
+        for old in &mut self.subscriptions {
+            if old.ended.is_none() && old.filter == filter && old.share.as_deref() == share {
+                old.ended = Some(moment.order);
+                known = true;
             }
-            None => false,
+        }
+        known
+    }
+
+    /// A SUBSCRIBE was answered: its options are in force, in place of older ones.
+    pub(super) fn answered(&mut self, asked: Order, moment: Moment) {
+        for index in 0..self.subscriptions.len() {
+            let (older, rest) = self.subscriptions.split_at_mut(index);
+            let subscription = &mut rest[0];
+            if subscription.asked != asked || subscription.joined.is_some() {
+                continue;
+            }
+            subscription.joined = Some(moment.order);
+            subscription.began = moment.order;
+            for old in older {
+                if old.ended.is_none()
+                    && old.filter == subscription.filter
+                    && old.share == subscription.share
+                {
+                    old.ended = Some(moment.order);
+                }
+            }
         }
     }
 
@@ -216,7 +234,7 @@ impl Session {
             if version.ended != wanted {
                 return false;
             }
-            if version.began < order {
+            if version.joined.is_some_and(|joined| joined < order) {
                 return true;
             }
             if version.is_new {
@@ -238,7 +256,7 @@ impl Subscription {
         self.ended.is_none()
             && message
                 .first_ingress()
-                .is_some_and(|ingress| self.began < ingress)
+                .is_some_and(|ingress| self.joined.is_some_and(|joined| joined < ingress))
     }
 }
 
@@ -254,7 +272,6 @@ pub(super) struct Asked {
 /// One connection, from CONNECT being handled on.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) client: usize,
     pub(super) session: usize,
     pub(super) version: ProtocolVersion,
     pub(super) attached: Order,
@@ -265,8 +282,10 @@ pub(super) struct Connection {
     pub(super) opened_record: Option<u64>,
     pub(super) subscribed_records: VecDeque<u64>,
     pub(super) unsubscribed_records: VecDeque<u64>,
-    /// SUBSCRIBEs that were handled.
+    /// Filters of SUBSCRIBEs that were handled.
     pub(super) asked: VecDeque<Asked>,
+    /// SUBSCRIBEs whose SUBACK has not left.
+    pub(super) unanswered: VecDeque<Order>,
     /// A packet that no correct client sends was put on the link.
     pub(super) is_garbled: bool,
     pub(super) is_durable: bool,

@@ -8,7 +8,7 @@ use super::copies::Copy;
 use super::message::Position;
 use super::session::{Farewell, Sent};
 use super::Oracle;
-use crate::payload;
+use crate::payload::{self, MessageKey};
 
 impl Oracle {
     /// Bytes of a client are about to be given to the broker.
@@ -18,15 +18,25 @@ impl Oracle {
             self.early.entry(number).or_default().extend_from_slice(bytes);
             return;
         };
-        if connection.closed || connection.is_garbled {
+        if connection.closed {
             return;
         }
         let mut up = std::mem::take(&mut connection.up);
         up.extend_from_slice(bytes);
         let version = connection.version;
         let session = connection.session;
+        let is_garbled = connection.is_garbled;
         let mut used = 0;
-        while let Ok(Some(decoded)) = decode_ref(&up[used..], version, &Limits::PROTOCOL) {
+        loop {
+            let decoded = match decode_ref(&up[used..], version, &Limits::PROTOCOL) {
+                Ok(Some(decoded)) => decoded,
+                Ok(None) => break,
+                Err(_) if is_garbled => break,
+                Err(error) => {
+                    let detail = format!("connection {number}: {error:?} in {:02x?}", &up[used..]);
+                    return self.fail("a client sent what can't be decoded", detail);
+                }
+            };
             used += decoded.length;
             let Some(connection) = self.connections.get_mut(&number) else {
                 return;
@@ -127,6 +137,7 @@ impl Oracle {
             PacketRef::PubComp(ack) => self.pubcomp_left(session, ack.id.get()),
             PacketRef::PubRel(ack) => self.pubrel_left(number, session, ack.id.get()),
             PacketRef::SubAck(_) => {
+                self.answered(number);
                 let record = self.connections.get_mut(&number).and_then(|connection| {
                     let record = connection.subscribed_records.pop_front();
                     connection.is_durable.then_some(record)
@@ -190,7 +201,9 @@ impl Oracle {
             expiry_secs: properties.message_expiry_secs(),
             is_v5,
         };
-        if let Some(id) = publish.packet_id() {
+        // What a connection still writes after it was taken over is no news of the session.
+        let id = publish.packet_id().filter(|_| !connection.closed);
+        if let Some(id) = id {
             let sent = Sent {
                 key: copy.key,
                 qos: copy.qos,
@@ -204,6 +217,7 @@ impl Oracle {
                 .count();
             let first_connection = self.sessions[session].connections == 1;
             let detail = || format!("{id} on connection {number}, {old:?}, now {sent:?}");
+
             if let Some(old) = old {
                 if old.connection == number {
                     // [MQTT-4.4.0-1] forbids it live, [MQTT-2.2.1-4] otherwise.
@@ -217,7 +231,7 @@ impl Oracle {
                 self.fail("DUP on a first delivery", detail()); // [MQTT-3.3.1-3]
             }
             if open > usize::from(window) {
-                let detail = format!("{open} of {window} on connection {number}");
+                let detail = format!("{open} of {window} on connection {number}: {:?}", self.sessions[session].in_flight);
                 self.fail("more in flight than the client allows", detail); // [MQTT-3.3.4-9]
             }
         }
@@ -247,7 +261,7 @@ impl Oracle {
         let retained_waits = message.retain && !stored(message.retained_stored);
         let missing = if message.qos == QoS::ExactlyOnce {
             let owed = !self.owed_shards(key).is_empty();
-            owed && !stored(message.inbound_stored)
+            owed && !stored(message.inbound_stored.map(|(position, _)| position))
         } else {
             self.is_owed_unstored(key)
         };
@@ -266,12 +280,14 @@ impl Oracle {
         if !self.journal || self.queues_are_small || message.is_denied {
             return;
         }
-        let unreleased = message.inbound_stored.is_some()
+        let unreleased = message.inbound_stored.is_some_and(|(_, stored_in)| stored_in == session)
             && !message
                 .inbound_released
                 .is_some_and(|position| self.is_committed(position));
         if unreleased || self.is_owed_unstored(key) {
-            self.fail("PUBCOMP before its records", format!("{key}"));
+            let committed = &self.committed;
+            let detail = format!("{key}, committed {committed:?}: {message:?}");
+            self.fail("PUBCOMP before its records", detail);
         }
     }
 
@@ -301,7 +317,7 @@ impl Oracle {
     }
 
     /// Whether some shard that has to have the message does not have it in its journal.
-    fn is_owed_unstored(&self, key: crate::payload::MessageKey) -> bool {
+    fn is_owed_unstored(&self, key: MessageKey) -> bool {
         let enqueued = &self.messages[&key].enqueued;
         self.owed_shards(key).into_iter().any(|shard| {
             !enqueued
@@ -311,7 +327,7 @@ impl Oracle {
     }
 
     /// Shards with a session that outlives its connection and is to have the message above `QoS` 0.
-    fn owed_shards(&self, key: crate::payload::MessageKey) -> Vec<usize> {
+    fn owed_shards(&self, key: MessageKey) -> Vec<usize> {
         let message = &self.messages[&key];
         let Some(ingress) = message.first_ingress() else {
             return Vec::new();

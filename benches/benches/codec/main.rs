@@ -1,0 +1,183 @@
+//! Decoding and encoding, packet by packet, beside published codecs.
+
+mod frames;
+mod library;
+
+use std::hint::black_box;
+
+use bytes::BytesMut;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use whimbrel_benches::time_batches;
+use whimbrel_broker_core::session::codec::{
+    Decoded, FanOut, FanOutBuffer, FanOutTarget, Limits, PacketRef, Payload, ProtocolVersion,
+    PublishSource, decode_ref,
+};
+
+use self::frames::{Frame, frames};
+use self::library::{Borrowed, Library, Mqttrs, Owned, ProtocolCore, Rumqttc4, Rumqttc5};
+
+criterion_group!(benches, decode, encode);
+criterion_main!(benches);
+
+/// One item: one packet decoded, and let go.
+fn decode(criterion: &mut Criterion) {
+    for frame in all_frames() {
+        let many = frame.bytes.repeat(batch(&frame));
+        let mut group = group(criterion, "decode", &frame);
+        bench_decode::<Borrowed>(&mut group, &frame, &many);
+        bench_decode::<Owned>(&mut group, &frame, &many);
+        bench_decode::<Rumqttc4>(&mut group, &frame, &many);
+        bench_decode::<Rumqttc5>(&mut group, &frame, &many);
+        bench_decode::<ProtocolCore>(&mut group, &frame, &many);
+        bench_decode::<Mqttrs>(&mut group, &frame, &many);
+        group.finish();
+    }
+}
+
+/// One item: one packet encoded; for the fan-out, one packet of a message that goes to many.
+fn encode(criterion: &mut Criterion) {
+    for frame in all_frames() {
+        let mut group = group(criterion, "encode", &frame);
+        bench_fan_out(&mut group, &frame);
+        bench_encode::<Owned>(&mut group, &frame);
+        bench_encode::<Rumqttc4>(&mut group, &frame);
+        bench_encode::<Rumqttc5>(&mut group, &frame);
+        bench_encode::<ProtocolCore>(&mut group, &frame);
+        bench_encode::<Mqttrs>(&mut group, &frame);
+        group.finish();
+    }
+}
+
+fn all_frames() -> Vec<Frame> {
+    let mut all = frames(ProtocolVersion::V311);
+    all.extend(frames(ProtocolVersion::V5));
+    all
+}
+
+fn group<'c>(
+    criterion: &'c mut Criterion,
+    operation: &str,
+    frame: &Frame,
+) -> BenchmarkGroup<'c, WallTime> {
+    let name = format!("{operation}/{:?}/{}", frame.version, frame.name);
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(1));
+    group
+}
+
+fn bench_decode<'f, L: Library<'f>>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    frame: &'f Frame,
+    many: &'f [u8],
+) {
+    if !L::speaks(frame.version) {
+        return;
+    }
+    check::<L>(frame);
+    let batch = batch(frame);
+    let mut input = L::input(many, frame);
+    group.bench_function(L::NAME, |bencher| {
+        bencher.iter_custom(|iterations| {
+            time_batches(
+                iterations,
+                batch,
+                &mut input,
+                |input| *input = L::input(many, frame),
+                |input| {
+                    for _ in 0..batch {
+                        let packet = L::decode(input, frame.version);
+                        drop(black_box(packet.expect("it was decoded before")));
+                    }
+                },
+            )
+        });
+    });
+}
+
+fn bench_encode<'f, L: Library<'f>>(group: &mut BenchmarkGroup<'_, WallTime>, frame: &'f Frame) {
+    if !L::speaks(frame.version) {
+        return;
+    }
+    check::<L>(frame);
+    let mut input = L::input(&frame.bytes, frame);
+    let packet = L::decode(&mut input, frame.version).expect("it was decoded before");
+    let batch = batch(frame);
+    let mut output = L::output(batch * frame.bytes.len());
+    group.bench_function(L::NAME, |bencher| {
+        bencher.iter_custom(|iterations| {
+            time_batches(iterations, batch, &mut output, L::clear, |output| {
+                for _ in 0..batch {
+                    L::encode(black_box(&packet), frame.version, output);
+                }
+            })
+        });
+    });
+}
+
+/// What a PUBLISH costs when the same message was encoded before: the template and its share of making it.
+fn bench_fan_out(group: &mut BenchmarkGroup<'_, WallTime>, frame: &Frame) {
+    let decoded = decode_ref(&frame.bytes, frame.version, &Limits::DEFAULT);
+    let decoded = decoded.expect("a valid packet").expect("a whole packet");
+    let Decoded {
+        packet: PacketRef::Publish(publish),
+        ..
+    } = decoded
+    else {
+        return;
+    };
+    let source = PublishSource {
+        topic: publish.topic().expect("it has no alias"),
+        properties: publish.properties(),
+        payload: Payload::Borrowed(publish.payload()),
+        message_expiry_secs: publish.properties().message_expiry_secs(),
+    };
+    let target = FanOutTarget::new(frame.version, publish.delivery());
+    let mut buffer = FanOutBuffer::new();
+    let batch = batch(frame);
+    let mut output = BytesMut::with_capacity(batch * frame.bytes.len());
+    let mut write = |output: &mut BytesMut| {
+        let mut fan_out = FanOut::new(black_box(source), &mut buffer);
+        for _ in 0..batch {
+            let written = fan_out.write(black_box(&target), output);
+            written.expect("it was decoded in this version");
+        }
+    };
+    write(&mut output);
+    assert_eq!(output.len(), batch * frame.bytes.len());
+    group.bench_function("whimbrel_fan_out", |bencher| {
+        bencher.iter_custom(|iterations| {
+            time_batches(iterations, batch, &mut output, BytesMut::clear, &mut write)
+        });
+    });
+}
+
+/// The library understands the packet and can write it again: as long as it was, since the order of properties is
+/// free, and byte by byte where there are none.
+fn check<'f, L: Library<'f>>(frame: &'f Frame) {
+    let mut input = L::input(&frame.bytes, frame);
+    let packet = L::decode(&mut input, frame.version);
+    let packet = packet.unwrap_or_else(|| panic!("{} refuses {}", L::NAME, frame.name));
+    let mut output = L::output(frame.bytes.len());
+    L::encode(&packet, frame.version, &mut output);
+    let written = L::written(&output);
+    assert_eq!(
+        written.len(),
+        frame.bytes.len(),
+        "{} {}",
+        L::NAME,
+        frame.name
+    );
+    if !frame.version.is_v5() {
+        assert_eq!(written, frame.bytes, "{} {}", L::NAME, frame.name);
+    }
+}
+
+/// How many of these packets are worked through per reading of the clock.
+fn batch(frame: &Frame) -> usize {
+    BATCH_BYTES / frame.bytes.len().max(BATCH_BYTES / BATCH_MAX)
+}
+
+/// What fits into a core's nearer caches.
+const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_MAX: usize = 4_096;

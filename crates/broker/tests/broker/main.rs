@@ -1,0 +1,13 @@
+//! The broker as its clients and embedders see it: real sockets, real threads, one behaviour a test.
+//!
+//! Nothing here sleeps: each test waits for a packet, an event or a figure, for at most
+//! [`support::PATIENCE`].
+
+mod closing;
+mod connecting;
+mod embedding;
+mod hooks;
+mod messaging;
+mod system;
+
+mod support;

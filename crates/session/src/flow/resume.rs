@@ -1,0 +1,158 @@
+//! What a resumed session sends again.
+
+use std::collections::VecDeque;
+
+use whimbrel_codec::{AckType, Delivery, FanOut, PacketId, QoS, ReasonCode, SubscriptionId};
+
+use super::{Flow, Unsent, fits_output};
+use crate::SessionState;
+use crate::outbound::{Abandoned, Position};
+
+/// How a message is sent again: like [`Deliver`](crate::Deliver), with the QoS of its exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redeliver<'a> {
+    /// The RETAIN flag.
+    pub retain: bool,
+    /// Identifiers of the subscriptions that matched, old or new ones [U5-063].
+    pub subscription_ids: &'a [SubscriptionId],
+}
+
+/// The next message that a resumed session has to send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resend<'a, M> {
+    /// The id of the exchange.
+    pub packet_id: PacketId,
+    /// QoS 1 or 2.
+    pub qos: QoS,
+    /// What the message was sent with.
+    pub item: &'a M,
+}
+
+/// What became of a message that was to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resent<M> {
+    /// It is in the output.
+    Sent,
+    /// QoS 1: it was not sent, and its exchange is over [MQTT-3.1.2-25].
+    Dropped(M),
+    /// QoS 2: it was not sent, and its exchange goes on with PUBREL, because the peer may hold the
+    /// id; `Delivered` follows.
+    Released,
+}
+
+/// A message was not sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResendRefused {
+    /// The output buffer is full: try again after some of it was written.
+    #[error("output buffer is full")]
+    OutputFull,
+    /// `next_resend` names nothing: all is sent, or the window is full.
+    #[error("nothing is to be sent again now")]
+    NothingToResend,
+}
+
+/// What is still to be resent [MQTT-4.4.0-1]: PUBRELs first, since no quota holds them back, then
+/// publications.
+#[derive(Debug)]
+pub(super) struct Resume {
+    releases: VecDeque<PacketId>,
+    /// Everything before it was resent or is over.
+    publishes: Option<Position>,
+}
+
+impl Resume {
+    pub(super) fn new<M>(session: &SessionState<M>) -> Self {
+        Self {
+            releases: session.outbound.released(),
+            publishes: Some(Position::default()),
+        }
+    }
+}
+
+impl<M> Flow<M> {
+    /// Whether something is still to be resent.
+    pub(crate) fn is_resending(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// The next message to resend, once there is quota for it. Resends PUBRELs by itself.
+    pub(crate) fn next_resend(&mut self) -> Option<Resend<'_, M>> {
+        if self.muted {
+            return None;
+        }
+        self.continue_resume();
+        let resume = self.resume.as_ref()?;
+        if !resume.releases.is_empty() || self.send_credit() == 0 {
+            return None;
+        }
+        let unsent = self.session.outbound.unsent_from(resume.publishes?)?;
+        Some(Resend {
+            packet_id: unsent.packet_id,
+            qos: unsent.qos,
+            item: unsent.item,
+        })
+    }
+
+    /// Sends the message that [`next_resend`](Self::next_resend) has named once more, with DUP
+    /// [MQTT-3.3.1-1] and its own id.
+    pub(crate) fn resend(
+        &mut self,
+        fan_out: &mut FanOut<'_>,
+        redeliver: Redeliver<'_>,
+    ) -> Result<Resent<M>, ResendRefused> {
+        let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
+        let (packet_id, qos) = (next.packet_id, next.qos);
+        let delivery = Delivery::first(qos, packet_id).repeated();
+        let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
+        match self.put_publish(fan_out, &target) {
+            Ok(()) => {}
+            Err(Unsent::TooLarge) => return self.abandon_resend(),
+            Err(Unsent::OutputFull) => return Err(ResendRefused::OutputFull),
+        }
+        self.session.outbound.mark_in_flight(packet_id);
+        self.continue_resume();
+        Ok(Resent::Sent)
+    }
+
+    /// Does not send the message that [`next_resend`](Self::next_resend) has named.
+    pub(crate) fn abandon_resend(&mut self) -> Result<Resent<M>, ResendRefused> {
+        let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
+        let packet_id = next.packet_id;
+        let resent = match self.session.outbound.abandon(packet_id) {
+            Some(Abandoned::Ended(item)) => Resent::Dropped(item),
+            Some(Abandoned::Released) => {
+                self.put_ack(AckType::PubRel, packet_id, ReasonCode::Success);
+                Resent::Released
+            }
+            None => return Err(ResendRefused::NothingToResend),
+        };
+        self.continue_resume();
+        Ok(resent)
+    }
+
+    /// Writes PUBRELs as far as the output takes them, and notices the end of resending.
+    pub(crate) fn continue_resume(&mut self) {
+        let Some(mut resume) = self.resume.take() else {
+            return;
+        };
+        while let Some(&packet_id) = resume.releases.front() {
+            if !fits_output(&self.output, ACK_BYTES, self.limits.output_bytes_max) {
+                break;
+            }
+            resume.releases.pop_front();
+            if self.session.outbound.awaits_pub_comp(packet_id) {
+                self.put_ack(AckType::PubRel, packet_id, ReasonCode::Success);
+            }
+        }
+        let position = resume.publishes.unwrap_or_default();
+        let unsent = self.session.outbound.unsent_from(position);
+        resume.publishes = unsent.map(|unsent| unsent.position);
+        if resume.publishes.is_some() || !resume.releases.is_empty() {
+            self.resume = Some(resume);
+        }
+    }
+}
+
+/// The longest acknowledgement without properties: fixed header, id, reason code.
+const ACK_BYTES: usize = 5;

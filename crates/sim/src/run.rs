@@ -1,0 +1,80 @@
+//! [`run`]: one seed from beginning to end.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::finding::Finding;
+use crate::world::World;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// Steps before the quiet end.
+    pub steps: u64,
+    /// Whether everything that happens is printed.
+    pub trace: bool,
+}
+
+impl Options {
+    /// A run without a printed trace.
+    #[must_use]
+    pub fn new(seed: u64, steps: u64) -> Self {
+        Self {
+            seed,
+            steps,
+            trace: false,
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Hash over everything that happened; 0 if the core panicked.
+    pub hash: u64,
+    /// The first rule that was broken.
+    pub finding: Option<Finding>,
+    /// Messages that clients were shown.
+    pub deliveries: u64,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn run(options: Options) -> Outcome {
+    panic::catch_unwind(AssertUnwindSafe(|| run_unguarded(options))).unwrap_or_else(|panic| {
+        let detail = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        Outcome {
+            hash: 0,
+            finding: Some(Finding {
+                rule: "panic",
+                detail,
+            }),
+            deliveries: 0,
+        }
+    })
+}
+
+fn run_unguarded(options: Options) -> Outcome {
+    let mut world = World::new(options.seed, options.trace);
+    for step in 0..options.steps {
+        world.step(step);
+        if world.oracle.finding().is_some() {
+            break;
+        }
+    }
+    if world.oracle.finding().is_none() {
+        world.end(options.steps);
+    }
+    Outcome {
+        hash: world.trace.hash(),
+        finding: world.oracle.finding().cloned(),
+        deliveries: world.oracle.deliveries,
+    }
+}

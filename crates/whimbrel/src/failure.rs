@@ -1,0 +1,57 @@
+//! [`Failure`]: why the program ends without having done what it was asked, in one line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+/// One line for a person, and the exit status for a script.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line can't be meant: exit status 2.
+    Usage(String),
+    /// It was tried and did not work: exit status 1.
+    Runtime(String),
+    /// Not a failure: `--help` or `--version` was asked for.
+    Told(clap::Error),
+}
+
+impl Failure {
+    /// clap's message, which has several paragraphs, in one line.
+    pub(crate) fn from_clap(error: clap::Error) -> Self {
+        if !error.use_stderr() {
+            return Self::Told(error);
+        }
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::Usage(
+                "a command is missing; try whimbrel serve, or whimbrel --help".to_owned(),
+            );
+        }
+        let rendered = error.render().to_string();
+        let paragraphs = rendered
+            .split("\n\n")
+            .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("Usage:"))
+            .map(|paragraph| paragraph.replace("For more information, try", "for more try"));
+        let line = paragraphs.collect::<Vec<_>>().join("; ");
+        let line = line.strip_prefix("error: ").unwrap_or(&line);
+        Self::Usage(line.trim_end_matches('.').to_owned())
+    }
+
+    /// Tells the user, and says how the process is to exit.
+    pub(crate) fn report(self) -> ExitCode {
+        let (line, status) = match self {
+            Self::Usage(line) => (line, 2),
+            Self::Runtime(line) => (line, 1),
+            Self::Told(help) => {
+                return match help.print() {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(_) => ExitCode::FAILURE,
+                };
+            }
+        };
+        // Without a standard error the status alone has to tell it.
+        let _ = writeln!(std::io::stderr(), "whimbrel: {line}");
+        ExitCode::from(status)
+    }
+}
