@@ -82,11 +82,14 @@ pub(crate) enum Hop {
         group: GroupName,
         member: SessionRef,
         status: MemberStatus,
+        /// Tells the joins of one member apart.
+        join: u64,
         obligation: ObligationId,
     },
     /// The answer to a `GroupJoin`.
     GroupJoined {
         obligation: ObligationId,
+        join: u64,
         member: SessionKey,
         name: GroupName,
         group: GroupId,
@@ -104,6 +107,8 @@ pub(crate) enum Hop {
         group: GroupId,
         sequence: u64,
         member: SessionKey,
+        /// It was chosen because it is connected: if it no longer is, somebody else may be.
+        to_connected: bool,
         message: Message,
     },
     /// What became of a `GroupDeliver`.
@@ -128,7 +133,8 @@ pub(crate) struct GroupName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemberStatus {
     pub(crate) connected: bool,
-    /// The member's session outlives its connection.
+    /// The member stores messages: its session outlives its connection, and it was granted more
+    /// than `QoS` 0.
     pub(crate) durable: bool,
 }
 

@@ -1,5 +1,6 @@
 //! [`Index`]: who holds which filter, and the retained messages, one for the whole process.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -43,13 +44,14 @@ struct Holders {
     /// Shards where a session that outlives its connection holds it; a subset of `shards`.
     durable: ShardSet,
     /// Shared subscriptions with this filter; most filters have none.
-    groups: Vec<GroupHolder>,
+    groups: BTreeMap<GroupId, Durability>,
 }
 
+/// Whether messages have to be stored before they are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GroupHolder {
-    id: GroupId,
-    durable: bool,
+enum Durability {
+    Transient,
+    Durable,
 }
 
 #[derive(Debug)]
@@ -134,11 +136,10 @@ impl Index {
         now: UnixMillis,
     ) -> ScanState {
         let mut expired = Vec::new();
-        let everything = TopicFilter::new("#").expect("a valid filter");
         let state = self
             .read_retained()
             .tree
-            .scan(everything, cursor, budget, |topic, message| {
+            .scan_all(cursor, budget, |topic, message| {
                 if message.is_expired(now) {
                     expired.push(topic.to_owned());
                 }
@@ -199,9 +200,13 @@ impl Index {
     pub(crate) fn hold_group(&self, filter: &TopicFilter, id: GroupId, durable: bool) {
         let mut filters = self.write_filters();
         let holders = filters.holders(filter);
-        match holders.groups.iter_mut().find(|group| group.id == id) {
-            Some(group) => group.durable = durable,
-            None => holders.groups.push(GroupHolder { id, durable }),
+        let durability = if durable {
+            Durability::Durable
+        } else {
+            Durability::Transient
+        };
+        if holders.groups.insert(id, durability) == Some(durability) {
+            return;
         }
         self.bump(filter);
     }
@@ -210,7 +215,7 @@ impl Index {
     pub(crate) fn release_group(&self, filter: &TopicFilter, id: GroupId) {
         let mut filters = self.write_filters();
         if let Some(holders) = filters.trie.get_mut(filter) {
-            holders.groups.retain(|group| group.id != id);
+            holders.groups.remove(&id);
             if holders.is_unheld() {
                 filters.trie.remove(filter);
             }
@@ -240,11 +245,11 @@ impl Index {
                     shards = shards.union(holders.shards);
                     durable = durable.union(holders.durable);
                 }
-                for group in &holders.groups {
-                    groups.push(group.id);
-                    shards.insert(group.id.owner);
-                    if group.durable {
-                        durable.insert(group.id.owner);
+                for (&group, &durability) in &holders.groups {
+                    groups.push(group);
+                    shards.insert(group.owner);
+                    if durability == Durability::Durable {
+                        durable.insert(group.owner);
                     }
                 }
             });
@@ -335,7 +340,7 @@ impl Filters {
                 id: FilterId(*last_filter),
                 shards: ShardSet::EMPTY,
                 durable: ShardSet::EMPTY,
-                groups: Vec::new(),
+                groups: BTreeMap::new(),
             }
         })
     }

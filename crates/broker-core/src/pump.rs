@@ -5,7 +5,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use bytes::{Buf, BytesMut};
 use whimbrel_session::codec::topic::ByteStr;
-use whimbrel_session::codec::{ConnAckProperties, Connect, ReasonCode, SubscribeRef, WriteBuf};
+use whimbrel_session::codec::{
+    ConnAckProperties, Connect, QoS, ReasonCode, SubscribeRef, WriteBuf,
+};
 use whimbrel_session::{
     Epoch, InboundPublish, ServerConfig, ServerConnection, ServerEvent, Tick, UsageError,
 };
@@ -31,7 +33,11 @@ pub struct ConnectionPump {
 
 #[derive(Debug)]
 enum State {
-    Handshake(Box<ServerConnection<Inflight>>),
+    Handshake {
+        connection: Box<ServerConnection<Inflight>>,
+        maximum_qos: QoS,
+        retain_available: bool,
+    },
     Attached(ConnectionKey),
     Closed,
 }
@@ -76,7 +82,11 @@ impl ConnectionPump {
         // Tokens are kept with the key of their connection, which tells connections apart.
         let connection = ServerConnection::new(now, Epoch::default(), config);
         Self {
-            state: State::Handshake(Box::new(connection)),
+            state: State::Handshake {
+                connection: Box::new(connection),
+                maximum_qos: config.maximum_qos,
+                retain_available: config.retain_available,
+            },
             carry: BytesMut::new(),
         }
     }
@@ -84,7 +94,12 @@ impl ConnectionPump {
     /// Reads on until CONNECT is there. What follows it is kept for later [U5-034].
     pub fn handshake(&mut self, now: Tick, input: &[u8]) -> Handshake {
         self.carry.extend_from_slice(input);
-        let State::Handshake(connection) = &mut self.state else {
+        let State::Handshake {
+            connection,
+            maximum_qos,
+            retain_available,
+        } = &mut self.state
+        else {
             return Handshake::Failed;
         };
         match connection.handle_input(now, &self.carry) {
@@ -93,6 +108,21 @@ impl ConnectionPump {
                 match decoded.event {
                     Some(ServerEvent::Connect(connect)) => {
                         self.carry.advance(consumed);
+                        // [MQTT-3.2.2-12, MQTT-3.2.2-13]
+                        let refusal = match &connect.will {
+                            Some(will) if will.qos > *maximum_qos => {
+                                Some(ReasonCode::QosNotSupported)
+                            }
+                            Some(will) if will.retain && !*retain_available => {
+                                Some(ReasonCode::RetainNotSupported)
+                            }
+                            _ => None,
+                        };
+                        if let Some(reason) = refusal {
+                            let told = connection.refuse(reason);
+                            debug_assert!(told.is_ok(), "{told:?}");
+                            return Handshake::Failed;
+                        }
                         Handshake::Connect(connect)
                     }
                     _ => Handshake::NeedInput,
@@ -106,7 +136,7 @@ impl ConnectionPump {
     #[must_use]
     pub fn handshake_timeout(&self) -> Option<Tick> {
         match &self.state {
-            State::Handshake(connection) => connection.poll_timeout(),
+            State::Handshake { connection, .. } => connection.poll_timeout(),
             State::Attached(_) | State::Closed => None,
         }
     }
@@ -114,7 +144,7 @@ impl ConnectionPump {
     /// The output of a connection that has no shard yet.
     pub fn handshake_output(&mut self) -> Option<&mut WriteBuf> {
         match &mut self.state {
-            State::Handshake(connection) => Some(connection.output()),
+            State::Handshake { connection, .. } => Some(connection.output()),
             State::Attached(_) | State::Closed => None,
         }
     }
@@ -130,7 +160,7 @@ impl ConnectionPump {
         properties: ConnAckProperties,
     ) -> Result<(), UsageError> {
         match &mut self.state {
-            State::Handshake(connection) => connection.refuse_with(reason, properties),
+            State::Handshake { connection, .. } => connection.refuse_with(reason, properties),
             State::Attached(_) | State::Closed => Err(UsageError::NoConnectWaiting),
         }
     }
@@ -144,7 +174,7 @@ impl ConnectionPump {
         grants: Grants,
     ) -> Option<ConnectionKey> {
         match std::mem::replace(&mut self.state, State::Closed) {
-            State::Handshake(connection) => {
+            State::Handshake { connection, .. } => {
                 let key = shard.attach(
                     env,
                     Attach {
@@ -168,7 +198,7 @@ impl ConnectionPump {
     pub fn connection(&self) -> Option<ConnectionKey> {
         match self.state {
             State::Attached(key) => Some(key),
-            State::Handshake(_) | State::Closed => None,
+            State::Handshake { .. } | State::Closed => None,
         }
     }
 

@@ -29,16 +29,18 @@ pub(crate) enum SubscriptionIds {
     #[default]
     None,
     One(SubscriptionId),
-    Many(Box<[SubscriptionId]>),
+    /// Boxed twice, so that the usual one or none costs 16 bytes.
+    #[expect(clippy::box_collection, reason = "keeps the enum small")]
+    Many(Box<Vec<SubscriptionId>>),
 }
 
 impl SubscriptionIds {
     pub(crate) fn push(&mut self, id: SubscriptionId) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(id),
-            Self::One(first) => Self::Many(Box::new([first, id])),
-            Self::Many(ids) => Self::Many(ids.iter().copied().chain([id]).collect()),
-        };
+        match self {
+            Self::None => *self = Self::One(id),
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, id])),
+            Self::Many(ids) => ids.push(id),
+        }
     }
 
     pub(crate) fn as_slice(&self) -> &[SubscriptionId] {
@@ -154,7 +156,7 @@ impl SessionQueue {
         taken
     }
 
-    /// Takes the messages that `of` picks, the oldest first.
+    /// Takes the messages that `of` picks, `QoS` 0 first, the oldest of each lane first.
     pub(crate) fn take_matching(&mut self, mut of: impl FnMut(&Outgoing) -> bool) -> Vec<Outgoing> {
         let mut taken = Vec::new();
         for lane in [&mut self.at_most_once, &mut self.acknowledged] {

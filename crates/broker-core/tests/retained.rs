@@ -5,7 +5,7 @@ mod support;
 use support::{Rig, V5, V311, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
     Delivery, MessageProperties, PacketId, Publish, QoS, ReasonCode, RetainHandling,
-    SubscriptionOptions,
+    SubscriptionId, SubscriptionOptions,
 };
 
 fn options(retain_handling: RetainHandling) -> SubscriptionOptions {
@@ -117,7 +117,7 @@ fn retained_messages_carry_the_identifier_of_the_new_subscription() {
     let ids: Vec<_> = got[0]
         .properties()
         .subscription_ids()
-        .map(|id| id.get())
+        .map(SubscriptionId::get)
         .collect();
     assert_eq!(ids, [9]);
 }

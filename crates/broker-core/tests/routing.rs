@@ -3,8 +3,10 @@
 mod support;
 
 use support::{Rig, V5, V31, V311, clean, name, subscribe};
+use whimbrel_broker_core::session::codec::topic::TopicName;
 use whimbrel_broker_core::session::codec::{
-    Delivery, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions,
+    Delivery, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionId,
+    SubscriptionOptions,
 };
 
 #[test]
@@ -32,7 +34,7 @@ fn a_message_reaches_subscribers_on_every_shard_at_their_qos() {
     let at_here = rig.messages(here);
     assert_eq!(at_here.len(), 1);
     assert_eq!(at_here[0].delivery().qos(), QoS::AtLeastOnce);
-    assert_eq!(at_here[0].topic().map(|topic| topic.as_str()), Some("a/b"));
+    assert_eq!(at_here[0].topic().map(TopicName::as_str), Some("a/b"));
     let at_there = rig.messages(there);
     assert_eq!(at_there.len(), 1);
     assert_eq!(at_there[0].delivery().qos(), QoS::ExactlyOnce);
@@ -96,7 +98,7 @@ fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifi
     let mut ids: Vec<_> = got[0]
         .properties()
         .subscription_ids()
-        .map(|id| id.get())
+        .map(SubscriptionId::get)
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, [1, 2, 3]);
@@ -189,7 +191,7 @@ fn properties_are_forwarded_unchanged_and_the_alias_is_not() {
     assert_eq!(forwarded.topic_alias(), None);
     assert_eq!(forwarded.content_type(), Some("text/plain"));
     assert_eq!(
-        forwarded.response_topic().map(|topic| topic.as_str()),
+        forwarded.response_topic().map(TopicName::as_str),
         Some("reply/to")
     );
     assert_eq!(forwarded.correlation_data(), Some(&b"\x00\x01"[..]));

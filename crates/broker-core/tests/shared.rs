@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use support::{Client, Rig, V5, V311, persistent};
 use whimbrel_broker_core::session::codec::{
-    Ack, Delivery, Packet, QoS, ReasonCode, SubscriptionOptions,
+    Ack, Delivery, Packet, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
 };
 
 /// Members on both shards, and a publisher.
@@ -70,7 +70,7 @@ fn two_groups_and_an_ordinary_subscription_each_get_a_copy() {
             publish
                 .properties()
                 .subscription_ids()
-                .map(|id| id.get())
+                .map(SubscriptionId::get)
                 .collect::<Vec<_>>()
         })
         .collect();

@@ -125,28 +125,19 @@ impl<V> TopicTree<V> {
         filter: &TopicFilter,
         cursor: &mut ScanCursor,
         budget: usize,
-        mut f: impl FnMut(&TopicName, &V) -> ControlFlow<()>,
+        f: impl FnMut(&TopicName, &V) -> ControlFlow<()>,
     ) -> ScanState {
-        let pattern = Pattern::Filter(filter);
-        // While `f` runs, and should it panic, the cursor is done.
-        let mut walk = match mem::replace(&mut cursor.position, Position::End) {
-            Position::Start => Walk::new(self, pattern),
-            Position::After(path) => Walk::resume(self, pattern, path),
-            Position::End => return ScanState::Done,
-        };
-        for _ in 0..budget.max(1) {
-            let Some(node) = walk.advance() else {
-                return ScanState::Done;
-            };
-            if walk.is_match()
-                && let Some(value) = &node.value
-                && f(walk.name(), value).is_break()
-            {
-                break;
-            }
-        }
-        cursor.position = Position::After(walk.into_path());
-        ScanState::More
+        self.scan_pattern(Pattern::Filter(filter), cursor, budget, f)
+    }
+
+    /// Like [`scan`](TopicTree::scan) over all names, those that start with `$` included.
+    pub fn scan_all(
+        &self,
+        cursor: &mut ScanCursor,
+        budget: usize,
+        f: impl FnMut(&TopicName, &V) -> ControlFlow<()>,
+    ) -> ScanState {
+        self.scan_pattern(Pattern::All, cursor, budget, f)
     }
 
     /// All names and values, in the order of [`TopicTree::scan`], names that start with `$` included.
@@ -166,6 +157,34 @@ impl<V> TopicTree<V> {
     /// estimate, good to some ten percent.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.nodes.memory_bytes() + self.node_heap_bytes
+    }
+
+    fn scan_pattern(
+        &self,
+        pattern: Pattern<'_>,
+        cursor: &mut ScanCursor,
+        budget: usize,
+        mut f: impl FnMut(&TopicName, &V) -> ControlFlow<()>,
+    ) -> ScanState {
+        // While `f` runs, and should it panic, the cursor is done.
+        let mut walk = match mem::replace(&mut cursor.position, Position::End) {
+            Position::Start => Walk::new(self, pattern),
+            Position::After(path) => Walk::resume(self, pattern, path),
+            Position::End => return ScanState::Done,
+        };
+        for _ in 0..budget.max(1) {
+            let Some(node) = walk.advance() else {
+                return ScanState::Done;
+            };
+            if walk.is_match()
+                && let Some(value) = &node.value
+                && f(walk.name(), value).is_break()
+            {
+                break;
+            }
+        }
+        cursor.position = Position::After(walk.into_path());
+        ScanState::More
     }
 
     fn find(&self, name: &TopicName) -> Option<Id> {

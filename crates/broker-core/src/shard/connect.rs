@@ -42,15 +42,6 @@ pub struct Grants {
     pub user_properties: UserProperties,
 }
 
-/// How a session comes to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Its time is over.
-    Expired,
-    /// A new connection started afresh.
-    Discarded,
-}
-
 impl Shard {
     /// Gives a connection its session: a new one, or the one that is there, taken over if it has
     /// a connection already. CONNACK follows when that is recorded.
@@ -73,6 +64,7 @@ impl Shard {
         grants: Grants,
     ) -> ConnectionKey {
         let client_id = connect.client_id.clone();
+        let records = self.effects.append.len();
         if let Some(&known) = self.by_client_id.get(&client_id) {
             self.take_over(env, known, connect.clean_start);
         }
@@ -107,20 +99,30 @@ impl Shard {
             self.refresh_durability(env, session, expiry_secs > 0);
         }
         self.disarm_session(session);
+        let mut recorded = false;
         if let Some(found) = self.session_mut(session) {
             found.connection = Some(key);
             found.version = connect.version;
             found.expiry_secs = expiry_secs;
             found.will = connect.will.map(Box::new);
+            found.drop_reported = false;
+            recorded = found.recorded;
+            found.recorded |= expiry_secs > 0;
         }
         self.observe(Event::Connected {
             client_id: client_id.clone(),
             session_present: resumed.is_some(),
         });
-        if expiry_secs > 0 {
+        if expiry_secs > 0 || recorded {
             self.append(|| Record::SessionOpened { client_id });
         }
-        self.after_commit(env, OnCommit::Accept(key));
+        let then = OnCommit::Accept(key);
+        if self.effects.append.len() > records || self.config.journal && expiry_secs > 0 {
+            self.after_commit(env, then);
+        } else {
+            // Nothing was promised that would have to outlive the process.
+            self.committed(env, then);
+        }
         key
     }
 
@@ -258,7 +260,7 @@ impl Shard {
         let expiry_secs = session.expiry_secs;
         self.observe(Event::Disconnected { client_id, reason });
         if expiry_secs == 0 {
-            self.end_session(env, session_key, Ending::Expired);
+            self.end_session(env, session_key);
             return;
         }
         if !self.config.queue_qos0_offline {
@@ -281,7 +283,7 @@ impl Shard {
     pub(super) fn session_due(&mut self, env: Env<'_>, key: SessionKey) {
         if let Some(session) = self.session_mut(key) {
             session.expiry_due = None;
-            self.end_session(env, key, Ending::Expired);
+            self.end_session(env, key);
         }
     }
 
@@ -311,7 +313,7 @@ impl Shard {
             );
         }
         if clean_start && self.session(known).is_some() {
-            self.end_session(env, known, Ending::Discarded);
+            self.end_session(env, known);
         }
     }
 
@@ -330,6 +332,7 @@ impl Shard {
             will_due: None,
             subscriptions: map::new(seed),
             shared: map::new(seed),
+            shared_by_name: map::new(seed),
             joining: map::new(seed),
             inbound: map::new(seed),
             unrouted: 0,
@@ -337,6 +340,7 @@ impl Shard {
             scans: VecDeque::new(),
             mark: 0,
             mark_index: 0,
+            recorded: false,
             drop_reported: false,
         });
         let key = SessionKey {
@@ -348,16 +352,17 @@ impl Shard {
     }
 
     /// Ends a session with all it has.
-    fn end_session(&mut self, env: Env<'_>, key: SessionKey, ending: Ending) {
+    fn end_session(&mut self, env: Env<'_>, key: SessionKey) {
         self.disarm_session(key);
         // A session that ends does not wait for its will's delay [U5-030].
         self.publish_will(env, key);
-        self.return_group_messages(key);
+        // Left first, so that what is returned does not come back.
         self.remove_every_subscription(env, key);
+        self.return_group_messages(key);
         let Some(session) = self.session(key) else {
             return;
         };
-        let durable = session.is_durable() || ending == Ending::Discarded;
+        let recorded = session.recorded;
         let client_id = session.client_id.clone();
         let mut session = self.sessions.remove(key.index as usize);
         self.by_client_id.remove(&client_id);
@@ -366,7 +371,7 @@ impl Shard {
         while let Some(outgoing) = session.queue.pop_front() {
             self.uncount_queued(&outgoing);
         }
-        if durable {
+        if recorded {
             let client_id = client_id.clone();
             self.append(|| Record::SessionEnded { client_id });
         }
@@ -377,15 +382,12 @@ impl Shard {
     /// What groups gave to a session that ends: unsent and `QoS` 1 messages go to other members
     /// [U5-106]; `QoS` 2 messages that were sent go to nobody [MQTT-4.8.2-5].
     fn return_group_messages(&mut self, key: SessionKey) {
-        self.return_unsent(key, None);
         let Some(session) = self.session(key) else {
             return;
         };
-        let Some(state) = &session.state else {
-            return;
-        };
         let mut open = Vec::new();
-        for exchange in state.exchanges() {
+        // In the order of sending, and before what was not sent: it goes back in front.
+        for exchange in session.state.iter().flat_map(SessionState::exchanges) {
             let Some(outgoing) = exchange.item.outgoing() else {
                 continue;
             };
@@ -404,6 +406,7 @@ impl Shard {
             }
             self.send_group_done(origin.group, origin.sequence, key, outcome);
         }
+        self.return_unsent(key, None);
     }
 
     fn publish_will(&mut self, env: Env<'_>, key: SessionKey) {
@@ -505,21 +508,23 @@ impl Shard {
             if !wire.is_resending() {
                 return;
             }
-            if wire.next_resend().is_none() {
+            let next = wire
+                .next_resend()
+                .map(|resend| resend.item.outgoing().cloned());
+            let Some(next) = next else {
                 // It may have written PUBRELs. Waking for nothing would spin while the window is full.
                 if !wire.output().is_empty() {
                     self.wake(key);
                 }
                 return;
-            }
-            let Some(resend) = wire.next_resend() else {
-                return;
             };
-            let resent = match resend.item.outgoing().cloned() {
+            let mut payload = 0;
+            let resent = match next {
                 Some(outgoing) => {
                     let mut buffers = Box::<SourceBuffers>::default();
                     let mut source =
                         Source::of_message(&outgoing.message, env.now.wall, &mut buffers);
+                    payload = source.payload_bytes();
                     let form = Redeliver {
                         retain: outgoing.retain,
                         subscription_ids: outgoing.subscription_ids.as_slice(),
@@ -530,7 +535,10 @@ impl Shard {
                 None => wire.abandon_resend(),
             };
             match resent {
-                Ok(Resent::Sent) => self.stats.publishes_sent += 1,
+                Ok(Resent::Sent) => {
+                    self.stats.publishes_sent += 1;
+                    self.stats.publish_bytes_sent += payload;
+                }
                 Ok(Resent::Dropped(item)) => {
                     if let Some(outgoing) = item.into_outgoing() {
                         self.drop_outgoing(session, outgoing, DropCause::TooLarge);

@@ -98,9 +98,24 @@ impl<'a> Source<'a> {
         &mut self.fan_out
     }
 
+    pub(super) fn payload_bytes(&self) -> u64 {
+        self.parts.payload.len() as u64
+    }
+
     pub(super) fn qos(&self) -> QoS {
         self.parts.qos
     }
+}
+
+/// What may happen to a message that finds a queue full whose policy is to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Its publisher waits for the answer and is refused.
+    Refusable,
+    /// Nobody can be told any more: it is dropped and counted.
+    Unasked,
+    /// It is let in: its number is bounded elsewhere.
+    Bounded,
 }
 
 /// What became of one copy of a message.
@@ -116,7 +131,12 @@ pub(super) enum Outcome {
 
 impl Shard {
     /// Gives one copy to a session.
-    pub(super) fn deliver_to(&mut self, target: &Target, source: &mut Source<'_>) -> Outcome {
+    pub(super) fn deliver_to(
+        &mut self,
+        target: &Target,
+        source: &mut Source<'_>,
+        admission: Admission,
+    ) -> Outcome {
         // [MQTT-3.8.4-8]
         let qos = target.qos.min(source.qos());
         let retain = target.retain_as_published && source.parts.retain;
@@ -148,7 +168,7 @@ impl Shard {
             }
         }
         let waiting = kept.unwrap_or_else(|| outgoing(source));
-        self.enqueue(target.session, waiting)
+        self.enqueue(target.session, waiting, admission)
     }
 
     /// Writes a PUBLISH into a connection's output, or gives the item back if it has to wait.
@@ -202,7 +222,12 @@ impl Shard {
     }
 
     /// Adds a message to a session's queue, within the bounds and by the policy for it.
-    pub(super) fn enqueue(&mut self, key: SessionKey, outgoing: Outgoing) -> Outcome {
+    pub(super) fn enqueue(
+        &mut self,
+        key: SessionKey,
+        outgoing: Outgoing,
+        admission: Admission,
+    ) -> Outcome {
         let limits = self.config.limits;
         let total_max = limits.queue_bytes_total_max / self.config.shards;
         let Some(session) = self.session(key) else {
@@ -231,27 +256,36 @@ impl Shard {
             )
         };
         let cost = SessionQueue::cost(&outgoing.message);
+        let refuses = stored && self.config.queue_full == QueueFull::Refuse;
         loop {
-            let total_full = self.queued_bytes + cost > total_max && self.queued_bytes > 0;
-            let policy = self.config.queue_full;
+            let total = self.queued_bytes + self.group_bytes;
             let Some(session) = self.session_mut(key) else {
                 return Outcome::Handled;
             };
+            let total_full = total > 0 && total + cost > total_max;
             if !total_full && session.queue.fits(&outgoing.message, count_max, bytes_max) {
                 break;
-            }
-            let refuses = stored && outgoing.origin.is_none() && policy == QueueFull::Refuse;
-            if refuses {
-                return Outcome::Refused;
             }
             let cause = if total_full {
                 DropCause::QueueTotal
             } else {
                 cause
             };
-            // A QoS 0 message gives way itself rather than push out what was acknowledged.
-            let makes_way = outgoing.qos == QoS::AtMostOnce && !session.queue.has_at_most_once();
-            let oldest = if makes_way {
+            if refuses {
+                match admission {
+                    Admission::Bounded => break,
+                    Admission::Refusable => return Outcome::Refused,
+                    Admission::Unasked => {
+                        self.drop_outgoing(key, outgoing, cause);
+                        return Outcome::Handled;
+                    }
+                }
+            }
+            // A QoS 0 message gives way itself rather than push out what was acknowledged; and
+            // nothing is pushed out where that would not make enough room.
+            let gives_way = outgoing.qos == QoS::AtMostOnce && !session.queue.has_at_most_once();
+            let in_vain = total_full && total - session.queue.bytes() + cost > total_max;
+            let oldest = if gives_way || in_vain {
                 None
             } else {
                 session.queue.drop_oldest()
@@ -453,7 +487,8 @@ impl Shard {
                 self.write_outgoing(env, key, outgoing)
             };
             if let Err(outgoing) = rest {
-                self.enqueue(session, outgoing);
+                // One step of a scan at the most, and only while the queue was empty.
+                self.enqueue(session, outgoing, Admission::Bounded);
             }
         }
         true
@@ -475,6 +510,17 @@ impl Shard {
         {
             connection.in_backlog = true;
             self.backlog.push_back(key);
+        }
+    }
+
+    /// Says no to a publisher that can still be told, and counts what nobody can be told.
+    pub(super) fn refuse(&mut self, admission: Admission, cause: DropCause) -> Outcome {
+        match admission {
+            Admission::Refusable => Outcome::Refused,
+            Admission::Unasked | Admission::Bounded => {
+                self.stats.count_drop(cause);
+                Outcome::Handled
+            }
         }
     }
 

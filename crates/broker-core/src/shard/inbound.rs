@@ -36,7 +36,6 @@ impl Shard {
             Some(inbound) if !inbound.routed => {
                 // An earlier PUBREL came on a connection that is gone.
                 inbound.release = Some(release);
-                return;
             }
             Some(inbound) => {
                 let message = inbound.id;
@@ -46,10 +45,13 @@ impl Shard {
                     packet_id,
                     message,
                 });
+                let InboundRelease { connection, token } = release;
+                self.after_commit(env, OnCommit::Acknowledge { connection, token });
             }
-            None => {}
+            None => {
+                let InboundRelease { connection, token } = release;
+                self.committed(env, OnCommit::Acknowledge { connection, token });
+            }
         }
-        let InboundRelease { connection, token } = release;
-        self.after_commit(env, OnCommit::Acknowledge { connection, token });
     }
 }

@@ -1,72 +1,52 @@
 //! Shared subscriptions, both ends: the owner's groups, and the members of this shard.
 
-use whimbrel_session::codec::ReasonCode;
+use whimbrel_session::codec::QoS;
 
-use super::deliver::{Outcome, Source};
-use super::group::Group;
+use super::deliver::{Admission, Outcome, Source};
+use super::group::{Answered, Group, Next};
 use super::session::SharedSubscription;
 use super::{Env, Shard};
-use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus, ObligationId};
+use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus};
 use crate::queue::{GroupOrigin, Outgoing, SubscriptionIds};
-use crate::{DropCause, GroupId, Message, SessionKey, SessionRef};
+use crate::{DropCause, GroupId, Message, QueueFull, SessionKey, SessionRef};
 
 /// The owner's end.
 impl Shard {
     pub(super) fn group_join(
         &mut self,
         env: Env<'_>,
-        name: GroupName,
+        name: &GroupName,
         member: SessionRef,
         status: MemberStatus,
-        obligation: ObligationId,
-    ) {
-        let id = match self.groups_by_name.get(&name) {
+    ) -> GroupId {
+        let id = match self.groups_by_name.get(name) {
             Some(&id) => id,
-            None => {
-                self.next_group += 1;
-                let id = GroupId {
-                    owner: self.id,
-                    sequence: self.next_group,
-                };
-                let credit = self.config.limits.group_credit;
-                self.groups.insert(id, Group::new(name.clone(), credit));
-                self.groups_by_name.insert(name.clone(), id);
-                id
-            }
+            None => self.open_group(name),
         };
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.join(member, status);
-            env.index.hold_group(&name.filter, id, group.is_durable());
-        }
-        self.send(
-            member.shard,
-            Hop::GroupJoined {
-                obligation,
-                member: member.key,
-                name,
-                group: id,
-            },
-        );
-        self.hand_out(id);
+        let undeliverable = self.with_group(id, |group| group.join(member, status));
+        self.stats
+            .count_drops(DropCause::NoMember, undeliverable.unwrap_or(0));
+        self.enter_group(env, id);
+        id
     }
 
     pub(super) fn group_leave(&mut self, env: Env<'_>, id: GroupId, member: SessionRef) {
-        let Some(group) = self.groups.get_mut(&id) else {
+        let undeliverable = self.with_group(id, |group| group.leave(member));
+        self.stats
+            .count_drops(DropCause::NoMember, undeliverable.unwrap_or(0));
+        let Some(group) = self.groups.get(&id) else {
             return;
         };
-        group.leave(member);
-        if group.has_members() {
-            env.index
-                .hold_group(&group.name.filter, id, group.is_durable());
-            self.hand_out(id);
-        } else {
-            // The last member takes the group and its undelivered messages with it.
+        if !group.is_closed() {
+            self.enter_group(env, id);
+            self.hand_out(env, id);
+            return;
+        }
+        if self.groups_by_name.get(&group.name) == Some(&id) {
             env.index.release_group(&group.name.filter, id);
             self.groups_by_name.remove(&group.name);
-            if let Some(group) = self.groups.remove(&id) {
-                self.stats.count_drops(DropCause::NoMember, group.queued());
-            }
         }
+        self.forget_group_if_over(id);
     }
 
     pub(super) fn group_member(
@@ -76,34 +56,39 @@ impl Shard {
         member: SessionRef,
         status: MemberStatus,
     ) {
-        if let Some(group) = self.groups.get_mut(&id) {
-            let was_durable = group.is_durable();
-            group.set_status(member, status);
-            if group.is_durable() != was_durable {
-                env.index
-                    .hold_group(&group.name.filter, id, group.is_durable());
-            }
-            self.hand_out(id);
-        }
+        let undeliverable = self.with_group(id, |group| group.set_status(member, status));
+        self.stats
+            .count_drops(DropCause::NoMember, undeliverable.unwrap_or(0));
+        self.enter_group(env, id);
+        self.hand_out(env, id);
     }
 
     pub(super) fn group_done(
         &mut self,
+        env: Env<'_>,
         id: GroupId,
         sequence: u64,
         member: SessionRef,
         outcome: GroupOutcome,
     ) {
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.done(sequence, member, outcome);
-            self.hand_out(id);
+        let answered = self.with_group(id, |group| group.done(sequence, member, outcome));
+        if answered == Some(Answered::Lost) {
+            self.stats.count_drop(DropCause::NoMember);
         }
+        self.hand_out(env, id);
+        self.forget_group_if_over(id);
     }
 
     /// Adds a message to a group of this shard.
-    pub(super) fn publish_to_group(&mut self, id: GroupId, source: &mut Source<'_>) -> Outcome {
+    pub(super) fn publish_to_group(
+        &mut self,
+        env: Env<'_>,
+        id: GroupId,
+        source: &mut Source<'_>,
+        admission: Admission,
+    ) -> Outcome {
         let limits = self.config.limits;
-        let Some(group) = self.groups.get_mut(&id) else {
+        let Some(group) = self.groups.get(&id) else {
             return Outcome::Handled;
         };
         let durable = group.is_durable();
@@ -115,17 +100,37 @@ impl Shard {
                 limits.clean_queue_bytes_max,
             )
         };
-        let message = source.message();
-        while group.queued() >= count_max
-            || group.queued() > 0 && group.queued_bytes() + message.size() > bytes_max
-        {
-            if group.drop_oldest().is_some() {
-                self.stats.count_drop(DropCause::QueueFull);
+        let total_max = limits.queue_bytes_total_max / self.config.shards;
+        let message = source.message().clone();
+        let cost = Group::cost(&message);
+        while let Some(group) = self.groups.get(&id) {
+            let total = self.queued_bytes + self.group_bytes;
+            let full = group.queued() >= count_max || group.queued_bytes() + cost > bytes_max;
+            let cause = if total > 0 && total + cost > total_max {
+                DropCause::QueueTotal
+            } else if group.queued() > 0 && full {
+                DropCause::QueueFull
+            } else {
+                break;
+            };
+            if durable && self.config.queue_full == QueueFull::Refuse {
+                return self.refuse(admission, cause);
             }
+            if total - group.queued_bytes() + cost > total_max && cause == DropCause::QueueTotal {
+                self.stats.count_drop(cause);
+                return Outcome::Handled;
+            }
+            if self.with_group(id, Group::drop_oldest).flatten().is_none() {
+                break;
+            }
+            self.stats.count_drop(cause);
         }
-        group.push(message.clone());
-        self.hand_out(id);
-        if durable {
+        let Some(sequence) = self.with_group(id, |group| group.push(message)).flatten() else {
+            self.stats.count_drop(DropCause::NoMember);
+            return Outcome::Handled;
+        };
+        self.hand_out_fresh(env, id, Some(sequence));
+        if durable && source.qos() > QoS::AtMostOnce {
             Outcome::Stored
         } else {
             Outcome::Handled
@@ -133,27 +138,65 @@ impl Shard {
     }
 
     /// Hands messages out while there are members to take them.
-    fn hand_out(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
+    pub(super) fn hand_out(&mut self, env: Env<'_>, id: GroupId) {
+        self.hand_out_fresh(env, id, None);
+    }
+
+    fn hand_out_fresh(&mut self, env: Env<'_>, id: GroupId, fresh: Option<u64>) {
+        while let Some(next) = self
+            .with_group(id, |group| group.next(env.now.wall, fresh))
+            .flatten()
+        {
+            match next {
+                Next::Expired => self.stats.count_drop(DropCause::Expired),
+                Next::Handout(handout) => self.send(
+                    handout.member.shard,
+                    Hop::GroupDeliver {
+                        group: id,
+                        sequence: handout.sequence,
+                        member: handout.member.key,
+                        to_connected: handout.to_connected,
+                        message: handout.message,
+                    },
+                ),
+            }
+        }
+    }
+
+    fn open_group(&mut self, name: &GroupName) -> GroupId {
+        self.next_group += 1;
+        let id = GroupId {
+            owner: self.id,
+            sequence: self.next_group,
         };
-        let undeliverable = group.take_undeliverable();
-        let mut handouts = Vec::new();
-        while let Some(handout) = group.hand_out() {
-            handouts.push(handout);
+        let credit = self.config.limits.group_credit;
+        let group = Group::new(name.clone(), credit, self.config.seed);
+        self.groups.insert(id, group);
+        self.groups_by_name.insert(name.clone(), id);
+        id
+    }
+
+    /// Tells the index of a group, and whether its messages are to be stored.
+    fn enter_group(&self, env: Env<'_>, id: GroupId) {
+        if let Some(group) = self.groups.get(&id).filter(|group| !group.is_closed()) {
+            env.index
+                .hold_group(&group.name.filter, id, group.is_durable());
         }
-        self.stats.count_drops(DropCause::NoMember, undeliverable);
-        for handout in handouts {
-            self.send(
-                handout.member.shard,
-                Hop::GroupDeliver {
-                    group: id,
-                    sequence: handout.sequence,
-                    member: handout.member.key,
-                    message: handout.message,
-                },
-            );
+    }
+
+    fn forget_group_if_over(&mut self, id: GroupId) {
+        if self.groups.get(&id).is_some_and(Group::is_over) {
+            self.groups.remove(&id);
         }
+    }
+
+    /// Does something to a group and keeps the count of queued bytes.
+    fn with_group<R>(&mut self, id: GroupId, f: impl FnOnce(&mut Group) -> R) -> Option<R> {
+        let group = self.groups.get_mut(&id)?;
+        let before = group.queued_bytes();
+        let result = f(group);
+        self.group_bytes = self.group_bytes + group.queued_bytes() - before;
+        Some(result)
     }
 }
 
@@ -161,8 +204,7 @@ impl Shard {
 impl Shard {
     pub(super) fn group_joined(
         &mut self,
-        env: Env<'_>,
-        obligation: ObligationId,
+        join: u64,
         member: SessionKey,
         name: GroupName,
         group: GroupId,
@@ -171,38 +213,22 @@ impl Shard {
             shard: self.id,
             key: member,
         };
-        let status = self.member_status(member);
-        let found = self.session_mut(member).and_then(|session| {
-            let joining = session.joining.remove(&name)?;
-            let shared = SharedSubscription {
-                name,
-                qos: joining.qos,
-                retain_as_published: joining.retain_as_published,
-                subscription_id: joining.subscription_id,
-            };
-            Some(session.shared.insert(group, shared).is_none())
-        });
-        match found {
-            Some(new) => {
-                self.subscriptions += usize::from(new);
-                if let Some(status) = status {
-                    // The connection may have gone since the join was sent.
-                    self.send(
-                        group.owner,
-                        Hop::GroupMember {
-                            group,
-                            member: this,
-                            status,
-                        },
-                    );
-                }
-            }
-            // The session ended, or unsubscribed, before it had joined.
+        let Some(session) = self.session_mut(member) else {
+            return self.send(
+                group.owner,
+                Hop::GroupLeave {
+                    group,
+                    member: this,
+                },
+            );
+        };
+        match session.joining.get(&name).map(|joining| joining.join) {
+            Some(latest) if latest == join => {}
+            // A later join of the same name will be answered too.
+            Some(_) => return,
+            // Unsubscribed before it was joined.
             None => {
-                let joined = self
-                    .session(member)
-                    .is_some_and(|session| session.shared.contains_key(&group));
-                if !joined {
+                if !session.shared.contains_key(&group) {
                     self.send(
                         group.owner,
                         Hop::GroupLeave {
@@ -211,70 +237,98 @@ impl Shard {
                         },
                     );
                 }
+                return;
             }
         }
-        self.fulfil(env, obligation, ReasonCode::Success);
+        let Some(joining) = session.joining.remove(&name) else {
+            return;
+        };
+        session.shared_by_name.insert(name.clone(), group);
+        let shared = SharedSubscription {
+            name,
+            qos: joining.qos,
+            retain_as_published: joining.retain_as_published,
+            subscription_id: joining.subscription_id,
+        };
+        let is_new = session.shared.insert(group, shared).is_none();
+        self.subscriptions += usize::from(is_new);
+        // The connection may have gone since the join was sent.
+        if let Some(status) = self.member_status(member, joining.qos) {
+            let member = this;
+            self.send(
+                group.owner,
+                Hop::GroupMember {
+                    group,
+                    member,
+                    status,
+                },
+            );
+        }
     }
 
     pub(super) fn group_deliver(
         &mut self,
         env: Env<'_>,
-        group: GroupId,
-        sequence: u64,
+        origin: GroupOrigin,
         member: SessionKey,
+        to_connected: bool,
         message: Message,
     ) {
-        let Some(shared) = self
-            .session(member)
-            .and_then(|session| session.shared.get(&group))
-        else {
-            self.send_group_done(group, sequence, member, GroupOutcome::Returned);
-            return;
+        let GroupOrigin { group, sequence } = origin;
+        let found = self.session(member).and_then(|session| {
+            let shared = session.shared.get(&group)?;
+            // Somebody else may be connected still [E10].
+            let wanted = session.connection.is_some() || !to_connected;
+            wanted.then_some((session, shared))
+        });
+        let Some((session, shared)) = found else {
+            return self.send_group_done(group, sequence, member, GroupOutcome::Returned);
         };
-        if message.is_expired(env.now.wall) {
-            self.stats.count_drop(DropCause::Expired);
-            self.send_group_done(group, sequence, member, GroupOutcome::Consumed);
-            return;
-        }
         let outgoing = Outgoing {
             subscription_ids: shared
                 .subscription_id
                 .map_or(SubscriptionIds::None, SubscriptionIds::One),
-            origin: Some(Box::new(GroupOrigin { group, sequence })),
+            origin: Some(Box::new(origin)),
             // The QoS granted to this member [MQTT-4.8.2-3].
             qos: shared.qos.min(message.qos()),
             // [MQTT-3.3.1-12, MQTT-3.3.1-13]
             retain: shared.retain_as_published && message.retain(),
             message,
         };
-        let connection = self
-            .session(member)
-            .filter(|session| session.queue.is_empty())
-            .and_then(|session| session.connection);
+        let connection = session.connection.filter(|_| session.queue.is_empty());
         let rest = match connection {
             Some(key) => self.write_outgoing(env, key, outgoing),
             None => Err(outgoing),
         };
         if let Err(outgoing) = rest {
-            self.enqueue(member, outgoing);
+            // Bounded by the credit of the member.
+            self.enqueue(member, outgoing, Admission::Bounded);
         }
     }
 
     /// Leaves one group: what was not sent goes to somebody else, what was sent is finished.
     pub(super) fn leave_group(&mut self, member: SessionKey, group: GroupId) {
-        let Some(session) = self.session_mut(member) else {
-            return;
-        };
-        if session.shared.remove(&group).is_none() {
-            return;
+        if self.say_leave(member, group) {
+            self.return_unsent(member, Some(group));
         }
+    }
+
+    /// Leaves one group. What the member holds is answered for by the caller, after this.
+    pub(super) fn say_leave(&mut self, key: SessionKey, group: GroupId) -> bool {
+        let Some(session) = self.session_mut(key) else {
+            return false;
+        };
+        let Some(shared) = session.shared.remove(&group) else {
+            return false;
+        };
+        session.shared_by_name.remove(&shared.name);
         self.subscriptions -= 1;
-        self.return_unsent(member, Some(group));
         let member = SessionRef {
             shard: self.id,
-            key: member,
+            key,
         };
         self.send(group.owner, Hop::GroupLeave { group, member });
+        true
     }
 
     /// Gives back what groups handed to this member and it was never sent.
@@ -282,9 +336,6 @@ impl Shard {
         let Some(session) = self.session_mut(member) else {
             return;
         };
-        if session.shared.is_empty() && of.is_none() {
-            return;
-        }
         let unsent = session.queue.take_matching(|outgoing| {
             outgoing
                 .origin
@@ -306,9 +357,6 @@ impl Shard {
 
     /// Tells all groups of a session that its connection came or went.
     pub(super) fn tell_groups_status(&mut self, key: SessionKey) {
-        let Some(status) = self.member_status(key) else {
-            return;
-        };
         let member = SessionRef {
             shard: self.id,
             key,
@@ -316,24 +364,34 @@ impl Shard {
         let Some(session) = self.session(key) else {
             return;
         };
-        let mut groups: Vec<_> = session.shared.keys().copied().collect();
-        groups.sort_unstable();
-        for group in groups {
-            self.send(
-                group.owner,
-                Hop::GroupMember {
+        let mut groups: Vec<_> = session
+            .shared
+            .iter()
+            .filter_map(|(&group, shared)| {
+                let status = self.member_status(key, shared.qos)?;
+                Some(Hop::GroupMember {
                     group,
                     member,
                     status,
-                },
-            );
+                })
+            })
+            .collect();
+        // In an order that does not depend on the hash table.
+        groups.sort_unstable_by_key(|hop| match hop {
+            Hop::GroupMember { group, .. } => Some(*group),
+            _ => None,
+        });
+        for hop in groups {
+            if let Hop::GroupMember { group, .. } = hop {
+                self.send(group.owner, hop);
+            }
         }
     }
 
-    pub(super) fn member_status(&self, key: SessionKey) -> Option<MemberStatus> {
+    pub(super) fn member_status(&self, key: SessionKey, granted: QoS) -> Option<MemberStatus> {
         self.session(key).map(|session| MemberStatus {
             connected: session.connection.is_some(),
-            durable: session.is_durable(),
+            durable: session.stores(granted),
         })
     }
 

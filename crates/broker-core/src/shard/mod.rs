@@ -21,19 +21,20 @@ use std::sync::Arc;
 
 use slab::Slab;
 use whimbrel_session::Tick;
-use whimbrel_session::codec::WriteBuf;
 use whimbrel_session::codec::topic::{ByteStr, MatchScratch};
+use whimbrel_session::codec::{ReasonCode, WriteBuf};
 
 use self::connection::{Connection, WaitsFor};
 use self::deliver::SourceBuffers;
 use self::group::Group;
 use self::obligation::{Commits, Obligations, OnCommit};
-use self::route::{FanOutJob, Target};
+use self::route::{FanOutJob, OwedCredit, Target};
 use self::session::Session;
 use self::subscribers::LocalFilter;
 use crate::effects::{GroupName, Hop};
 use crate::map::{self, Map};
 use crate::match_cache::MatchCache;
+use crate::queue::GroupOrigin;
 use crate::timers::Timers;
 use crate::{
     ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, MsgId, Now,
@@ -83,9 +84,14 @@ pub struct Shard {
     next_generation: u32,
     next_message: u64,
     next_group: u64,
+    next_join: u64,
     routing_pass: u64,
     queued_messages: usize,
     queued_bytes: usize,
+    /// Bytes in the queues of groups.
+    group_bytes: usize,
+    /// Bytes of messages that wait behind a `QoS` 2 message of their publisher.
+    behind_bytes: usize,
     subscriptions: usize,
     stats: ShardStats,
     effects: Effects,
@@ -128,9 +134,12 @@ impl Shard {
             next_generation: 0,
             next_message: (id.index() as u64) << SHARD_SHIFT,
             next_group: 0,
+            next_join: 0,
             routing_pass: 0,
             queued_messages: 0,
             queued_bytes: 0,
+            group_bytes: 0,
+            behind_bytes: 0,
             subscriptions: 0,
             stats: ShardStats::default(),
             effects: Effects::default(),
@@ -187,9 +196,19 @@ impl Shard {
     /// Takes what another shard said.
     pub fn handle_message(&mut self, env: Env<'_>, from: ShardId, message: ShardMessage) {
         let cost = message.cost();
+        let jobs = self.jobs.len();
         self.handle_hop(env, from, message.0);
         if cost > 0 {
-            self.send(from, Hop::Credit { bytes: cost });
+            let credit = OwedCredit {
+                to: from,
+                bytes: cost,
+            };
+            // What has become a job is under way until the job is done.
+            let deferred = self.jobs.len() > jobs;
+            match self.jobs.back_mut().filter(|_| deferred) {
+                Some(job) => job.credit = Some(credit),
+                None => self.give_credit(credit),
+            }
         }
         self.finish(env);
     }
@@ -216,12 +235,7 @@ impl Shard {
                     .values()
                     .map(|group| group.queued() as u64)
                     .sum::<u64>(),
-            queued_bytes: self.queued_bytes as u64
-                + self
-                    .groups
-                    .values()
-                    .map(|group| group.queued_bytes() as u64)
-                    .sum::<u64>(),
+            queued_bytes: (self.queued_bytes + self.group_bytes) as u64,
             ..self.stats
         }
     }
@@ -239,7 +253,7 @@ impl Shard {
             commits: self.commits.len(),
             jobs: self.jobs.len(),
             queued_messages: self.queued_messages,
-            queued_bytes: self.queued_bytes,
+            queued_bytes: self.queued_bytes + self.group_bytes + self.behind_bytes,
             window_bytes: self.windows.iter().sum(),
         }
     }
@@ -280,14 +294,30 @@ impl Shard {
                 group,
                 member,
                 status,
+                join,
                 obligation,
-            } => self.group_join(env, group, member, status, obligation),
+            } => {
+                let id = self.group_join(env, &group, member, status);
+                let joined = Hop::GroupJoined {
+                    obligation,
+                    join,
+                    member: member.key,
+                    name: group,
+                    group: id,
+                };
+                self.send(member.shard, joined);
+                self.hand_out(env, id);
+            }
             Hop::GroupJoined {
                 obligation,
+                join,
                 member,
                 name,
                 group,
-            } => self.group_joined(env, obligation, member, name, group),
+            } => {
+                self.group_joined(join, member, name, group);
+                self.fulfil(env, obligation, ReasonCode::Success);
+            }
             Hop::GroupLeave { group, member } => self.group_leave(env, group, member),
             Hop::GroupMember {
                 group,
@@ -298,14 +328,18 @@ impl Shard {
                 group,
                 sequence,
                 member,
+                to_connected,
                 message,
-            } => self.group_deliver(env, group, sequence, member, message),
+            } => {
+                let origin = GroupOrigin { group, sequence };
+                self.group_deliver(env, origin, member, to_connected, message);
+            }
             Hop::GroupDone {
                 group,
                 sequence,
                 member,
                 outcome,
-            } => self.group_done(group, sequence, member, outcome),
+            } => self.group_done(env, group, sequence, member, outcome),
             Hop::Credit { bytes } => {
                 let window = &mut self.windows[from.index()];
                 debug_assert!(*window >= bytes, "more credit than was used");
@@ -330,7 +364,14 @@ impl Shard {
     #[must_use]
     pub fn is_congested(&self) -> bool {
         let window_max = self.config.limits.shard_window_bytes;
-        !self.jobs.is_empty() || self.windows.iter().any(|&bytes| bytes >= window_max)
+        !self.jobs.is_empty()
+            || self.behind_bytes >= window_max
+            || self.windows.iter().any(|&bytes| bytes >= window_max)
+    }
+
+    fn give_credit(&mut self, credit: OwedCredit) {
+        let OwedCredit { to, bytes } = credit;
+        self.send(to, Hop::Credit { bytes });
     }
 
     fn append(&mut self, record: impl FnOnce() -> Record) {

@@ -34,6 +34,8 @@ pub(super) struct SubscribeDebt {
     pub(super) connection: ConnectionKey,
     pub(super) answer: SubscribeAnswer,
     pub(super) codes: Vec<ReasonCode>,
+    /// Retained messages that follow the SUBACK (ambiguity E13).
+    pub(super) scans: Vec<super::session::RetainedScan>,
 }
 
 /// How the answer to a subscribe goes out.
@@ -135,6 +137,8 @@ pub(super) enum OnCommit {
     },
     /// A received `QoS` 2 message is recorded: PUBREC, then it is routed.
     RouteInbound(super::publish::InboundRoute),
+    /// The `QoS` 2 message in front of this one is routed: its turn.
+    RouteBehind(super::publish::BehindRoute),
 }
 
 /// What waits for the journal, in the order of the records.

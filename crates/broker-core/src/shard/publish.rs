@@ -6,6 +6,7 @@ use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{PacketId, Publish, QoS, ReasonCode};
 use whimbrel_session::{AckToken, InboundPublish};
 
+use super::connection::Connection;
 use super::deliver::Source;
 use super::obligation::{Debt, OnCommit};
 use super::session::InboundMessage;
@@ -13,7 +14,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, Hop};
 use crate::index::Matched;
 use crate::message::MessageParts;
-use crate::{ConnectionKey, Message, Record, SessionKey, SessionRef, UnixMillis};
+use crate::{ConnectionKey, DropCause, Message, Record, SessionKey, SessionRef, UnixMillis};
 
 /// What the hooks say to a packet, before the shard sees it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,14 @@ pub(super) struct InboundRoute {
     pub(super) packet_id: u16,
     pub(super) token: AckToken,
     pub(super) message: Message,
+}
+
+/// A message of `QoS` 0 or 1 behind a `QoS` 2 message that waits for its record.
+#[derive(Debug)]
+pub(super) struct BehindRoute {
+    message: Message,
+    publisher: Option<SessionRef>,
+    debt: Option<Debt>,
 }
 
 impl Shard {
@@ -75,10 +84,23 @@ impl Shard {
         };
         match verdict {
             Verdict::Allow | Verdict::Filters(_) => {}
-            Verdict::Refuse(reason) => return self.refuse_publish(env, debt, reason),
+            Verdict::Refuse(reason) => {
+                // Before MQTT 5 there is only yes (D2).
+                let is_v5 = self
+                    .session(session)
+                    .is_some_and(|session| session.version.is_v5());
+                let reason = if is_v5 { reason } else { ReasonCode::Success };
+                return self.refuse_publish(env, debt, reason);
+            }
             Verdict::Discard => return self.pay_publisher(env, debt, ReasonCode::Success),
             Verdict::Disconnect(reason) => {
                 self.stats.publishes_refused += 1;
+                // Not taken: a QoS 2 message that comes again is a new one.
+                if let Some(Debt::Publisher { token, .. }) = debt
+                    && let Some(wire) = self.connection_mut(key).and_then(Connection::wire)
+                {
+                    wire.withhold(token);
+                }
                 return self.disconnect_with(env, key, reason, CloseReason::Administrative);
             }
             Verdict::Replace(publish) => {
@@ -133,12 +155,49 @@ impl Shard {
         if retain && self.retain(env, source.message()).is_err() {
             return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
         }
+        let behind = publisher
+            .filter(|publisher| publisher.shard == self.id)
+            .and_then(|publisher| self.session(publisher.key))
+            .is_some_and(|session| session.unrouted > 0);
+        if behind {
+            let message = source.message().clone();
+            self.behind_bytes += message.size();
+            let route = BehindRoute {
+                message,
+                publisher,
+                debt,
+            };
+            return self.after_commit(env, OnCommit::RouteBehind(route));
+        }
         let matched = self.matches(env, source.topic());
         let waits_for_retained = retain && self.commits.has_journal();
         if matched.is_empty() && !waits_for_retained {
             return self.pay_publisher(env, debt, ReasonCode::NoMatchingSubscribers);
         }
         self.route_for(env, source, &matched, publisher, debt, waits_for_retained);
+    }
+
+    /// Routes a message that waited for a `QoS` 2 message of its publisher, so that none overtakes
+    /// another. Whatever it needed recorded is committed by now.
+    pub(super) fn route_behind(&mut self, env: Env<'_>, route: BehindRoute) {
+        let BehindRoute {
+            message,
+            publisher,
+            debt,
+        } = route;
+        self.behind_bytes -= message.size();
+        if message.is_expired(env.now.wall) {
+            self.stats.count_drop(DropCause::Expired);
+            return self.pay_publisher(env, debt, ReasonCode::Success);
+        }
+        let matched = self.matches(env, message.topic());
+        if matched.is_empty() {
+            return self.pay_publisher(env, debt, ReasonCode::NoMatchingSubscribers);
+        }
+        let mut buffers = self.take_buffers();
+        let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
+        self.route_for(env, &mut source, &matched, publisher, debt, false);
+        self.keep_buffers(buffers);
     }
 
     /// Takes a `QoS` 2 message over: recorded first, then PUBREC, then routed [DESIGN §6].
@@ -152,11 +211,10 @@ impl Shard {
         packet_id: u16,
     ) {
         let message = Message::new(parts);
-        let refusal = Debt::Publisher { connection, token };
+        let debt = Debt::Publisher { connection, token };
         if parts.retain && self.retain(env, &message).is_err() {
-            return self.refuse_publish(env, Some(refusal), ReasonCode::QuotaExceeded);
+            return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
         }
-        let debt = refusal;
         let matched = self.matches(env, parts.topic);
         let waits_for_retained = parts.retain && self.commits.has_journal();
         // Messages of one publisher keep their order: none overtakes one that waits for its record.
@@ -217,6 +275,11 @@ impl Shard {
         }
         let debt = Debt::Publisher { connection, token };
         self.pay_publisher(env, Some(debt), ReasonCode::Success);
+        if message.is_expired(env.now.wall) && self.commits.has_journal() {
+            // [MQTT-3.3.2-5]; the handshake goes on [MQTT-4.3.3-13].
+            self.stats.count_drop(DropCause::Expired);
+            return self.inbound_routed(env, session, packet_id);
+        }
         let matched = self.matches(env, message.topic());
         let publisher = SessionRef {
             shard: self.id,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{QoS, ReasonCode};
 
-use super::deliver::{Outcome, Source};
+use super::deliver::{Admission, Outcome, Source};
 use super::obligation::OnCommit;
 use super::subscribers::Subscriber;
 use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
 use crate::index::Matched;
 use crate::queue::SubscriptionIds;
-use crate::{Message, Record, SessionKey, SessionRef, ShardId};
+use crate::{GroupId, Message, Record, SessionKey, SessionRef, ShardId};
 
 /// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
 #[derive(Clone, Debug)]
@@ -62,8 +62,18 @@ pub(super) struct FanOutJob {
     answer_to: Option<AnswerTo>,
     /// Found when its turn comes.
     targets: Option<Vec<Target>>,
+    /// How many of the targets, and then of this shard's groups, are done.
     next: usize,
     tally: Tally,
+    /// Given when the job is done.
+    pub(super) credit: Option<OwedCredit>,
+}
+
+/// Bytes of another shard's window that are free again once a job is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwedCredit {
+    pub(super) to: ShardId,
+    pub(super) bytes: usize,
 }
 
 /// What became of the copies of one message.
@@ -117,7 +127,8 @@ impl Shard {
     ) {
         let targets = if self.jobs.is_empty() {
             let targets = self.resolve(matched, publisher);
-            if targets.len() <= self.config.limits.step_budget {
+            let groups = own_groups(matched, self.id).count();
+            if targets.len() + groups <= self.config.limits.step_budget {
                 self.route_now(env, source, matched, targets, answer_to);
                 return;
             }
@@ -133,6 +144,7 @@ impl Shard {
             targets,
             next: 0,
             tally: Tally::default(),
+            credit: None,
         });
     }
 
@@ -150,22 +162,35 @@ impl Shard {
             let message = job.message.clone();
             let mut buffers = self.take_buffers();
             let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
-            let end = targets.len().min(job.next + budget);
+            let groups: Vec<_> = own_groups(&job.matched, self.id).collect();
+            let all = targets.len() + groups.len();
+            let end = all.min(job.next + budget);
             // Each job costs at least one, so that many empty ones are a bounded step too.
             budget -= (end - job.next).max(1);
-            for target in &targets[job.next..end] {
-                job.tally.count(self.deliver_to(target, &mut source));
+            let admission = admission(&source, job.answer_to);
+            for index in job.next..end {
+                let outcome = match targets.get(index) {
+                    Some(target) => self.deliver_to(target, &mut source, admission),
+                    None => {
+                        let group = groups[index - targets.len()];
+                        self.publish_to_group(env, group, &mut source, admission)
+                    }
+                };
+                job.tally.count(outcome);
             }
             job.next = end;
-            if end < targets.len() {
+            if end < all {
                 self.keep_buffers(buffers);
                 job.targets = Some(targets);
                 self.jobs.push_front(job);
                 return;
             }
             self.keep_scratch(targets);
-            self.routed(env, &mut source, &job.matched, job.tally, job.answer_to);
+            self.routed(env, &mut source, job.tally, job.answer_to);
             self.keep_buffers(buffers);
+            if let Some(credit) = job.credit {
+                self.give_credit(credit);
+            }
         }
     }
 
@@ -178,27 +203,25 @@ impl Shard {
         answer_to: Option<AnswerTo>,
     ) {
         let mut tally = Tally::default();
+        let admission = admission(source, answer_to);
         for target in &targets {
-            tally.count(self.deliver_to(target, source));
+            tally.count(self.deliver_to(target, source, admission));
         }
         self.keep_scratch(targets);
-        self.routed(env, source, matched, tally, answer_to);
+        for group in own_groups(matched, self.id) {
+            tally.count(self.publish_to_group(env, group, source, admission));
+        }
+        self.routed(env, source, tally, answer_to);
     }
 
-    /// The last part of a routing: groups, the record, and the answer.
+    /// The last part of a routing: the record, and the answer.
     fn routed(
         &mut self,
         env: Env<'_>,
         source: &mut Source<'_>,
-        matched: &Matched,
-        mut tally: Tally,
+        tally: Tally,
         answer_to: Option<AnswerTo>,
     ) {
-        for &group in &matched.groups {
-            if group.owner == self.id {
-                tally.count(self.publish_to_group(group, source));
-            }
-        }
         if tally.stored > 0 && self.commits.has_journal() {
             let message = source.message().clone();
             let sessions = tally.stored;
@@ -208,8 +231,11 @@ impl Shard {
             return;
         };
         if tally.refused {
-            // Nothing of this shard's refusal is recorded, but what others stored here may be.
+            // The publisher will send it again: what was stored here counts as its first delivery.
             self.answer(env, shard, obligation, ReasonCode::QuotaExceeded);
+        } else if tally.stored == 0 {
+            // Nobody here had to store it after all: there is no record to wait for.
+            self.answer(env, shard, obligation, ReasonCode::Success);
         } else if shard == self.id {
             self.after_commit(env, OnCommit::Fulfil(obligation));
         } else {
@@ -295,6 +321,21 @@ impl Shard {
         };
         self.publish_own(env, &parts, None);
         self.finish(env);
+    }
+}
+
+/// The groups of this shard among those that matched.
+fn own_groups(matched: &Matched, shard: ShardId) -> impl Iterator<Item = GroupId> + '_ {
+    let owned = move |group: &GroupId| group.owner == shard;
+    matched.groups.iter().copied().filter(owned)
+}
+
+/// A `QoS` 2 publisher was given PUBREC before its message is routed: it can't be refused any more.
+fn admission(source: &Source<'_>, answer_to: Option<AnswerTo>) -> Admission {
+    if answer_to.is_some() && source.qos() == QoS::AtLeastOnce {
+        Admission::Refusable
+    } else {
+        Admission::Unasked
     }
 }
 

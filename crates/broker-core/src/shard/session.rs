@@ -31,6 +31,7 @@ pub(super) struct Session {
     /// Ordinary subscriptions: the slot in the filter's list of subscribers.
     pub(super) subscriptions: Map<FilterId, u32>,
     pub(super) shared: Map<GroupId, SharedSubscription>,
+    pub(super) shared_by_name: Map<GroupName, GroupId>,
     /// Shared subscriptions whose owner has not answered yet.
     pub(super) joining: Map<GroupName, Joining>,
     /// Received `QoS` 2 messages whose targets have not all said `Stored`.
@@ -43,6 +44,8 @@ pub(super) struct Session {
     /// The routing pass that last met this session, and its place among that pass's targets.
     pub(super) mark: u64,
     pub(super) mark_index: usize,
+    /// The journal knows the session.
+    pub(super) recorded: bool,
     /// A drop was reported to observers since the connection came or went.
     pub(super) drop_reported: bool,
 }
@@ -92,6 +95,8 @@ pub(super) struct SharedSubscription {
 /// A shared subscription that is being entered.
 #[derive(Debug)]
 pub(super) struct Joining {
+    /// The join whose answer enters the subscription; those before it are history.
+    pub(super) join: u64,
     pub(super) qos: QoS,
     pub(super) retain_as_published: bool,
     pub(super) subscription_id: Option<SubscriptionId>,

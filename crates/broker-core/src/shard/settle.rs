@@ -53,6 +53,7 @@ impl Shard {
                 codes,
             } => self.answer_unsubscribe(env, connection, answer, codes),
             OnCommit::RouteInbound(route) => self.route_inbound(env, route),
+            OnCommit::RouteBehind(route) => self.route_behind(env, route),
         }
     }
 
@@ -62,6 +63,7 @@ impl Shard {
             connection: key,
             answer,
             codes,
+            scans,
         } = debt;
         match answer {
             SubscribeAnswer::Wire(token) => {
@@ -79,6 +81,9 @@ impl Shard {
                 request,
                 reasons: codes,
             }),
+        }
+        if let Some(session) = self.connection(key).map(|connection| connection.session) {
+            self.scan_later(session, scans);
         }
         self.refill(env, key);
     }
@@ -128,6 +133,12 @@ impl Shard {
             // when it reconnects [DESIGN §5].
             wire.withhold(token);
         } else {
+            // Hooks may give any code.
+            let reason = if reason.allowed_in(token.acknowledged_by()) {
+                reason
+            } else {
+                ReasonCode::UnspecifiedError
+            };
             let written = wire.ack(token, reason);
             debug_assert!(written.is_ok(), "{written:?}");
         }

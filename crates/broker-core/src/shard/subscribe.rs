@@ -12,7 +12,7 @@ use super::publish::Verdict;
 use super::session::{Joining, RetainedScan};
 use super::subscribers::{LocalFilter, Removed, Subscriber, Subscribers};
 use super::{Env, Shard};
-use crate::effects::{CloseReason, GroupName, Hop, MemberStatus};
+use crate::effects::{CloseReason, GroupName, Hop, LocalOutcome, MemberStatus};
 use crate::map::ShrinkIfSparse;
 use crate::placement::shard_of;
 use crate::{ConnectionKey, Event, FilterId, GroupId, Record, SessionKey, SessionRef};
@@ -22,7 +22,23 @@ enum Entered {
     /// Answered with this code at once.
     Code(ReasonCode),
     /// A shared subscription: its owner is asked.
-    Joining { name: GroupName, code: ReasonCode },
+    Joining {
+        name: GroupName,
+        join: u64,
+        qos: QoS,
+    },
+    /// Entered, with retained messages to follow the SUBACK.
+    Scan {
+        scan: RetainedScan,
+        code: ReasonCode,
+    },
+}
+
+/// A shared subscription whose owner is to be asked.
+struct Join {
+    name: GroupName,
+    number: u64,
+    qos: QoS,
 }
 
 impl Shard {
@@ -68,10 +84,11 @@ impl Shard {
         answer: SubscribeAnswer,
     ) {
         let Some(session) = self.connection(key).map(|connection| connection.session) else {
-            return;
+            return self.answer_nobody(key, &answer, requests.count());
         };
         let mut codes = Vec::new();
-        let mut joins: Vec<GroupName> = Vec::new();
+        let mut joins: Vec<Join> = Vec::new();
+        let mut scans = Vec::new();
         for (index, request) in requests.enumerate() {
             let verdict = verdicts.get(index).copied().unwrap_or(ReasonCode::Success);
             let entered = if verdict.is_error() {
@@ -81,9 +98,17 @@ impl Shard {
             };
             match entered {
                 Entered::Code(code) => codes.push(code),
-                Entered::Joining { name, code } => {
+                Entered::Joining { name, join, qos } => {
+                    codes.push(ReasonCode::granted(qos));
+                    joins.push(Join {
+                        name,
+                        number: join,
+                        qos,
+                    });
+                }
+                Entered::Scan { scan, code } => {
                     codes.push(code);
-                    joins.push(name);
+                    scans.push(scan);
                 }
             }
             if codes.last().is_some_and(|code| !code.is_error()) {
@@ -94,6 +119,7 @@ impl Shard {
             connection: key,
             answer,
             codes,
+            scans,
         };
         let Some(found) = self.session(session) else {
             return;
@@ -114,17 +140,18 @@ impl Shard {
             shard: self.id,
             key: session,
         };
-        for group in joins {
-            let owner = shard_of(&group, self.config.placement_seed, self.config.shards);
+        for Join { name, number, qos } in joins {
+            let owner = shard_of(&name, self.config.placement_seed, self.config.shards);
             self.send(
                 owner,
                 Hop::GroupJoin {
-                    group,
+                    group: name,
                     member,
                     status: MemberStatus {
                         connected: true,
-                        durable: durable.is_some(),
+                        durable: durable.is_some() && qos > QoS::AtMostOnce,
                     },
+                    join: number,
                     obligation,
                 },
             );
@@ -158,7 +185,7 @@ impl Shard {
         answer: SubscribeAnswer,
     ) {
         let Some(session) = self.connection(key).map(|connection| connection.session) else {
-            return;
+            return self.answer_nobody(key, &answer, filters.count());
         };
         let mut codes = Vec::new();
         for text in filters {
@@ -176,17 +203,29 @@ impl Shard {
             .session(session)
             .filter(|session| session.is_durable())
             .map(|session| session.client_id.clone());
-        if let Some(client_id) = durable {
-            self.append(|| Record::Unsubscribed { client_id });
+        let then = OnCommit::Unsubscribed {
+            connection: key,
+            answer,
+            codes,
+        };
+        match durable {
+            Some(client_id) => {
+                self.append(|| Record::Unsubscribed { client_id });
+                self.after_commit(env, then);
+            }
+            None => self.committed(env, then),
         }
-        self.after_commit(
-            env,
-            OnCommit::Unsubscribed {
+    }
+
+    /// Tells an in-process client that its session is gone.
+    fn answer_nobody(&mut self, key: ConnectionKey, answer: &SubscribeAnswer, filters: usize) {
+        if let SubscribeAnswer::Local(request) = answer {
+            self.effects.local.push(LocalOutcome {
                 connection: key,
-                answer,
-                codes,
-            },
-        );
+                request: *request,
+                reasons: vec![ReasonCode::SessionTakenOver; filters],
+            });
+        }
     }
 
     /// Ends every subscription of a session.
@@ -202,7 +241,7 @@ impl Shard {
         }
         groups.sort_unstable();
         for group in groups {
-            self.leave_group(key, group);
+            self.say_leave(key, group);
         }
     }
 
@@ -253,14 +292,21 @@ impl Shard {
         });
         match parsed {
             SubscriptionFilter::Shared { group, filter } => {
-                if full {
-                    return Entered::Code(ReasonCode::QuotaExceeded);
-                }
                 let name = GroupName {
                     share: ByteStr::from(group.as_str()),
                     filter: filter.to_owned(),
                 };
+                let known = self.session(key).is_some_and(|session| {
+                    session.shared_by_name.contains_key(&name)
+                        || session.joining.contains_key(&name)
+                });
+                if full && !known {
+                    return Entered::Code(ReasonCode::QuotaExceeded);
+                }
+                self.next_join += 1;
+                let join = self.next_join;
                 let joining = Joining {
+                    join,
                     qos: options.qos,
                     retain_as_published: options.retain_as_published,
                     subscription_id,
@@ -268,7 +314,8 @@ impl Shard {
                 if let Some(session) = self.session_mut(key) {
                     session.joining.insert(name.clone(), joining);
                 }
-                Entered::Joining { name, code }
+                let qos = options.qos;
+                Entered::Joining { name, join, qos }
             }
             SubscriptionFilter::Plain(filter) => {
                 let Some(added) =
@@ -289,31 +336,36 @@ impl Shard {
                         qos: options.qos,
                         subscription_id,
                     };
-                    if !self.scan_later(key, scan) {
-                        return Entered::Code(ReasonCode::QuotaExceeded);
-                    }
+                    return Entered::Scan { scan, code };
                 }
                 Entered::Code(code)
             }
         }
     }
 
-    /// Notes that retained messages are owed for a subscription; `false` if too many are.
-    fn scan_later(&mut self, key: SessionKey, scan: RetainedScan) -> bool {
+    /// Notes that retained messages are owed for subscriptions, once their SUBACK is out.
+    pub(super) fn scan_later(&mut self, key: SessionKey, scans: Vec<RetainedScan>) {
         let scans_max = self
             .config
             .limits
             .subscriptions_per_session_max
             .saturating_mul(2);
         let Some(session) = self.session_mut(key) else {
-            return false;
+            return;
         };
-        // Subscribing again while a scan is under way owes another one: bounded, not merged.
-        let room = session.scans.len() < scans_max;
-        if room {
+        for scan in scans {
+            if session.scans.len() >= scans_max {
+                // Scans of what is subscribed no more, or is about to be scanned afresh. What is
+                // left is half of the bound at most, so this is rare.
+                let (filter, subscriptions) = (scan.filter, &session.subscriptions);
+                session.scans.retain(|owed| {
+                    owed.filter != filter && subscriptions.contains_key(&owed.filter)
+                });
+                let mut seen = std::collections::BTreeSet::new();
+                session.scans.retain(|owed| seen.insert(owed.filter));
+            }
             session.scans.push_back(scan);
         }
-        room
     }
 
     /// Adds or replaces an ordinary subscription; `None` if it would be one too many.
@@ -403,11 +455,7 @@ impl Shard {
                     filter: filter.to_owned(),
                 };
                 let joining = session.joining.remove(&name).is_some();
-                let joined = session
-                    .shared
-                    .iter()
-                    .find(|(_, shared)| shared.name == name)
-                    .map(|(&id, _)| id);
+                let joined = session.shared_by_name.get(&name).copied();
                 if let Some(id) = joined {
                     self.leave_group(key, id);
                 }

@@ -1,5 +1,6 @@
 //! Several shards in one thread at simulated time, with clients that speak packets.
 #![allow(
+    clippy::needless_pass_by_value,
     dead_code,
     unused_imports,
     reason = "each test file uses its own part of the rig"
@@ -158,7 +159,8 @@ impl Rig {
         packet
             .encode(link.version, &mut buffer)
             .expect("the packet can be encoded");
-        self.send_raw(client, buffer.chunk());
+        drain_output(&mut buffer, &mut link.to_broker);
+        self.run();
     }
 
     pub(crate) fn send_raw(&mut self, client: Client, bytes: &[u8]) {
