@@ -184,9 +184,11 @@ impl Group {
         message.size() + ENTRY_BYTES
     }
 
-    /// Adds a message; `None` if nobody will ever take it: `QoS` 0 without a connected member.
+    /// Adds a message; `None` if nobody will ever take it: the last member has left, or it is of
+    /// `QoS` 0 and no member is connected.
     pub(super) fn push(&mut self, message: Message) -> Option<u64> {
-        if self.connected == 0 && message.qos() == QoS::AtMostOnce {
+        let undeliverable = self.connected == 0 && message.qos() == QoS::AtMostOnce;
+        if self.is_closed() || undeliverable {
             return None;
         }
         let sequence = self.next_sequence;
@@ -472,6 +474,10 @@ mod tests {
         assert_eq!(handouts(&mut group).len(), 2);
         assert_eq!(group.leave(session(0)), 1, "nobody will get the third");
         assert!(group.is_closed() && !group.is_over());
+        assert!(
+            group.push(message(3, QoS::AtLeastOnce)).is_none(),
+            "matched too early"
+        );
         let answer = group.done(0, session(0), GroupOutcome::Returned);
         assert_eq!(answer, Answered::Lost);
         let answer = group.done(1, session(0), GroupOutcome::Consumed);

@@ -49,8 +49,15 @@ impl Shard {
                 self.after_commit(env, OnCommit::Acknowledge { connection, token });
             }
             None => {
+                let durable = found.is_durable();
                 let InboundRelease { connection, token } = release;
-                self.committed(env, OnCommit::Acknowledge { connection, token });
+                let then = OnCommit::Acknowledge { connection, token };
+                if durable {
+                    // A repeated PUBREL: the record that the first one asked for may still wait.
+                    self.after_commit(env, then);
+                } else {
+                    self.committed(env, then);
+                }
             }
         }
     }

@@ -157,9 +157,10 @@ impl Shard {
         }
         let behind = publisher
             .filter(|publisher| publisher.shard == self.id)
-            .and_then(|publisher| self.session(publisher.key))
-            .is_some_and(|session| session.unrouted > 0);
-        if behind {
+            .and_then(|publisher| self.session_mut(publisher.key))
+            .filter(|session| session.unrouted > 0);
+        if let Some(session) = behind {
+            session.unrouted += 1;
             let message = source.message().clone();
             self.behind_bytes += message.size();
             let route = BehindRoute {
@@ -186,6 +187,9 @@ impl Shard {
             debt,
         } = route;
         self.behind_bytes -= message.size();
+        if let Some(session) = publisher.and_then(|publisher| self.session_mut(publisher.key)) {
+            session.unrouted -= 1;
+        }
         if message.is_expired(env.now.wall) {
             self.stats.count_drop(DropCause::Expired);
             return self.pay_publisher(env, debt, ReasonCode::Success);
