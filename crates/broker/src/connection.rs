@@ -43,7 +43,7 @@ enum Turn {
     Yield,
     /// The shard is done with the connection; its output is to be written.
     Close,
-    /// The peer is gone.
+    /// The peer is gone, or has taken its leave.
     Gone,
 }
 
@@ -76,7 +76,7 @@ impl Connection {
         let Some(Line { transport, .. }) = line else {
             return Turn::Gone;
         };
-        let mut half = Half {
+        let mut turn = InTurn {
             thread,
             key: *key,
             pump,
@@ -84,7 +84,7 @@ impl Connection {
             transport,
             env: thread.env(),
         };
-        half.run(context)
+        turn.run(context)
     }
 
     /// Lets go of the shard, and writes what is left.
@@ -134,7 +134,7 @@ impl Future for Connection {
 }
 
 /// A connection during a turn.
-struct Half<'a> {
+struct InTurn<'a> {
     thread: &'a ThreadTask,
     key: ConnectionKey,
     pump: &'a mut ConnectionPump,
@@ -143,7 +143,7 @@ struct Half<'a> {
     env: Env<'a>,
 }
 
-impl Half<'_> {
+impl InTurn<'_> {
     fn run(&mut self, context: &mut Context<'_>) -> Turn {
         let mut status = self.resume();
         for _ in 0..READS_PER_TURN {
@@ -168,12 +168,25 @@ impl Half<'_> {
                 has_read |= status == InputStatus::Open;
             }
             match status {
+                InputStatus::Closing if has_read && flushed == Flushed::Nothing => {
+                    return self.leave();
+                }
                 InputStatus::Closing => return Turn::Close,
                 InputStatus::Open | InputStatus::Blocked if !has_read => return Turn::Wait,
                 InputStatus::Open | InputStatus::Blocked => {}
             }
         }
         Turn::Yield
+    }
+
+    /// The client's own packet has ended the connection, and was not answered: unless something
+    /// older is left for it, it has what it is to have.
+    fn leave(&self) -> Turn {
+        let mut shard = self.thread.shard.borrow_mut();
+        match shard.output(self.key) {
+            Some(output) if !output.is_empty() => Turn::Close,
+            _ => Turn::Gone,
+        }
     }
 
     /// Goes on with what was read before.

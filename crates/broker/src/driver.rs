@@ -243,7 +243,7 @@ impl Driver {
     fn observe(&mut self) {
         let events = &mut self.effects.events;
         for event in events.iter() {
-            tracing::debug!(shard = %self.thread.id, ?event);
+            tracing::debug!(shard = %self.thread.id, ?event, "client event");
             if let Event::Dropping { client_id, cause } = event {
                 self.drops.note(client_id, *cause);
             }

@@ -88,7 +88,7 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
     let mut connect = loop {
         match read_on(thread, transport, pump).await {
             Ok(Some(Handshake::Connect(connect))) => break connect,
-            Ok(Some(Handshake::NeedInput)) if pump.carried() <= CONNECT_BYTES_MAX => {}
+            Ok(Some(Handshake::NeedInput)) if pump.carried() <= connect_bytes_max(thread) => {}
             Ok(Some(Handshake::NeedInput | Handshake::Failed)) => {
                 tracing::debug!(peer = ?transport.peer(), "no valid CONNECT");
                 return Decision::Refuse;
@@ -234,6 +234,12 @@ async fn read_on(
     .await
 }
 
+/// No valid CONNECT is longer: five fields of 64 KiB, two sections of properties, and the rest.
+fn connect_bytes_max(thread: &Thread) -> usize {
+    let properties_max = thread.shared.core.connection.limits.property_bytes_max as usize;
+    (5 * 64 * 1024 + 64usize).saturating_add(properties_max.saturating_mul(2))
+}
+
 /// `reason`, if CONNACK can say it.
 fn sayable(reason: ReasonCode) -> ReasonCode {
     if reason.is_error() && reason.allowed_in(PacketType::ConnAck) {
@@ -245,6 +251,4 @@ fn sayable(reason: ReasonCode) -> ReasonCode {
 
 const REFUSED_BY_PANIC: Admission = Admission::Refuse(ReasonCode::UnspecifiedError);
 
-/// No valid CONNECT is longer: five fields of 64 KiB, and two property sections within the default limit.
-const CONNECT_BYTES_MAX: usize = 512 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;

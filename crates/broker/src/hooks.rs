@@ -82,7 +82,7 @@ impl fmt::Debug for ConnectRequest {
 pub enum Admission {
     /// The client may connect.
     Accept,
-    /// CONNACK says this, or [`ReasonCode::NotAuthorized`] if CONNACK can't [U5 table 3-1].
+    /// CONNACK says this, or [`ReasonCode::NotAuthorized`] where CONNACK has no such code.
     Refuse(ReasonCode),
 }
 

@@ -41,6 +41,8 @@
 //! Rust 1.88 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
 //! `bytes` and tokio's `AsyncRead` and `AsyncWrite`.
 
+#![forbid(unsafe_code)]
+
 mod arrival;
 mod broker;
 mod builder;

@@ -77,11 +77,11 @@ pub(crate) struct ConnectionArguments {
     pub(crate) packet_size: PacketSize,
 
     /// QoS 1 and 2 messages a client may have unacknowledged by the broker
-    #[arg(long, value_name = "N", default_value_t = 1_024.try_into().unwrap_or(NonZeroU16::MAX))]
+    #[arg(long, value_name = "N", default_value_t = RECEIVE_MAXIMUM)]
     pub(crate) receive_maximum: NonZeroU16,
 
     /// QoS 1 and 2 messages the broker has unacknowledged by a client
-    #[arg(long, value_name = "N", default_value_t = 256.try_into().unwrap_or(NonZeroU16::MAX))]
+    #[arg(long, value_name = "N", default_value_t = IN_FLIGHT)]
     pub(crate) in_flight: NonZeroU16,
 
     /// Topic aliases a client may use
@@ -218,6 +218,9 @@ impl ServeArguments {
         config
     }
 }
+
+const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1_024).expect("not 0");
+const IN_FLIGHT: NonZeroU16 = NonZeroU16::new(256).expect("not 0");
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@
 //! Exit status: 0 after an orderly end, 1 when something failed, 2 when the command line can't be
 //! meant. Each failure is one line on standard error that says what to do about it.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 mod descriptors;
 mod failure;

@@ -1,10 +1,11 @@
 //! Messages between clients on different threads.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use whimbrel_broker::DropCause;
-use whimbrel_broker::codec::{Ack, Delivery, Packet, Publish, QoS, ReasonCode};
+use whimbrel_broker::codec::{Ack, Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
 
 use crate::support::{
-    Client, builder, client_id_per_shard, config, connect, start, topic_name, until_stats,
+    Client, builder, client_id_per_shard, config, connect, start, topic_name, until_stats, within,
 };
 
 #[tokio::test]
@@ -139,26 +140,37 @@ async fn a_subscriber_that_does_not_read_is_bounded_and_stalls_nobody() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_ignores_its_acknowledgements_is_no_longer_read() {
-    let broker = start(builder()).await;
-    let mut flooder = Client::connect(&broker, "flooder").await;
-    let mut ping = Vec::new();
-    Packet::PingReq
-        .encode(whimbrel_broker::codec::ProtocolVersion::V5, &mut ping)
-        .expect("valid");
-    let pings = ping.repeat(500_000);
-    // Two bytes each way: our receive buffer and the broker's output fill up, then its input.
-    let sent_all = async {
-        for chunk in pings.chunks(64 * 1024).cycle().take(1_000) {
-            flooder.send_bytes(chunk).await;
-        }
-    };
-    let waiting = tokio::time::timeout(std::time::Duration::from_millis(500), sent_all);
-    assert!(waiting.await.is_err(), "the broker took everything");
-    Client::connect(&broker, "bystander")
+async fn a_client_is_read_no_faster_than_it_reads_its_answers() {
+    const PINGS_BYTES: usize = 1_000_000;
+    // The broker's output limit and its read buffer, and the pipe's two directions.
+    const AHEAD_BYTES_MAX: usize = 1_000 + 64 * 1_024 + 2 * 1_024;
+
+    let mut config = config();
+    config.core.connection.output_bytes_max = 1_000;
+    let broker = start(builder().config(config)).await;
+    let (ours, theirs) = duplex(1_024);
+    broker.serve(theirs, None).expect("room");
+    let mut client = Client::over(ours, ProtocolVersion::V5);
+    client.handshake(connect("pinger")).await;
+    let before = broker.stats().await.bytes_received as usize;
+
+    let (mut reading, mut writing) = tokio::io::split(client.into_inner());
+    let pings = [0xC0, 0].repeat(PINGS_BYTES / 2);
+    let writer = tokio::spawn(async move { writing.write_all(&pings).await });
+    let mut answers = [0; 10_000];
+    for read in (0..PINGS_BYTES).step_by(answers.len()) {
+        let received = broker.stats().await.bytes_received as usize - before;
+        assert!(
+            received <= read + AHEAD_BYTES_MAX,
+            "{received} after {read}"
+        );
+        let answer = within("answers", reading.read_exact(&mut answers)).await;
+        answer.expect("the connection is open");
+    }
+    within("the writer", writer)
         .await
-        .expect_silence()
-        .await;
+        .expect("no panic")
+        .expect("the connection is open");
 }
 
 #[tokio::test]

@@ -136,6 +136,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
+
     pub(crate) async fn handshake(&mut self, connect: Connect) -> ConnAck {
         self.send(Packet::Connect(Box::new(connect))).await;
         match self.receive().await {
