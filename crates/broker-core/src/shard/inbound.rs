@@ -49,10 +49,10 @@ impl Shard {
                 self.after_commit(env, OnCommit::Acknowledge { connection, token });
             }
             None => {
-                let durable = found.is_durable();
+                let recorded = found.recorded;
                 let InboundRelease { connection, token } = release;
                 let then = OnCommit::Acknowledge { connection, token };
-                if durable {
+                if recorded {
                     // A repeated PUBREL: the record that the first one asked for may still wait.
                     self.after_commit(env, then);
                 } else {

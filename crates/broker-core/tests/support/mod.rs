@@ -6,6 +6,8 @@
     reason = "each test file uses its own part of the rig"
 )]
 
+pub(crate) mod pieces;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
