@@ -49,7 +49,7 @@ real *arguments:
 
 # The deterministic simulator, as in `just sim --seed 7 --steps 10000`.
 sim *arguments:
-    cargo run --release --locked --package whimbrel-sim -- {{ arguments }}
+    cargo xtask sim {{ arguments }}
 
 # Criterion benches, or only those whose names contain the argument.
 bench *arguments:

@@ -118,13 +118,17 @@ fn retained(criterion: &mut Criterion) {
     for index in 0..size {
         tree.insert(&population.topic(index), index);
     }
-    for (name, filter, expected) in [
-        ("scan_all", "#", size),
-        ("scan_one_group", "site/50/#", 667),
-        ("scan_one_topic", "site/50/3/state/battery", 1),
-        ("scan_one_per_group", "site/+/4/state/battery", 67),
+    for (name, filter) in [
+        ("scan_all", "#"),
+        ("scan_one_group", "site/50/#"),
+        ("scan_one_topic", "site/50/2/state/battery"),
+        ("scan_one_per_group", "site/+/4/state/battery"),
     ] {
         let filter = TopicFilter::new(filter).expect("a valid filter");
+        let expected = (0..size)
+            .filter(|&index| filter.matches(&population.topic(index)))
+            .count();
+        assert_ne!(expected, 0, "{name}");
         assert_eq!(scan(&tree, filter), expected, "{name}");
         group.bench_function(BenchmarkId::new(name, size), |bencher| {
             bencher.iter_custom(|iterations| {

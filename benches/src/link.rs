@@ -46,7 +46,7 @@ impl Link {
         link
     }
 
-    /// Publishes `count` messages of 64 bytes, at most [`WINDOW_MAX`] of them, lets both sides finish, and returns
+    /// Publishes `count` messages of 64 bytes, at most `WINDOW_MAX` of them, lets both sides finish, and returns
     /// how many exchanges are over: all of QoS 1 and 2.
     ///
     /// # Panics

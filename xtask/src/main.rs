@@ -1,12 +1,14 @@
 //! Development tasks of the Whimbrel workspace, run as `cargo xtask TASK`.
 //!
 //! - `layers` holds the crates to the edges of the design and the pure crates to their purity.
+//! - `sim` runs the simulation with the arguments that follow, such as `--seeds 0..1000`.
 //! - `package` makes every publishable crate into the archive that a registry would take, and
 //!   builds it from there.
 
 mod layers;
 mod metadata;
 mod package;
+mod sim;
 
 use std::{env, error::Error, process::ExitCode};
 
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match task.as_deref() {
         Some("layers") => layers::run(),
         Some("package") => package::run(),
+        Some("sim") => sim::run(env::args_os().skip(2)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -35,4 +38,5 @@ type Outcome = Result<(), Box<dyn Error>>;
 const USAGE: &str = "usage: cargo xtask TASK
 
   layers   check the edges between crates and the purity of the protocol crates
-  package  check the metadata of every publishable crate, package it and build the package";
+  package  check the metadata of every publishable crate, package it and build the package
+  sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M] [--trace]";

@@ -263,7 +263,7 @@ impl<'f> Library<'f> for ProtocolCore {
     const NAME: &'static str = "mqtt_protocol_core";
     type Input = Stream<'f>;
     type Packet = mqtt::packet::Packet;
-    type Output = Vec<Vec<u8>>;
+    type Output = Vec<u8>;
 
     fn speaks(version: ProtocolVersion) -> bool {
         version != ProtocolVersion::V31
@@ -304,20 +304,20 @@ impl<'f> Library<'f> for ProtocolCore {
         })
     }
 
-    fn output(capacity: usize) -> Vec<Vec<u8>> {
-        Vec::with_capacity(capacity)
+    fn output(_: usize) -> Vec<u8> {
+        Vec::new()
     }
 
-    fn clear(output: &mut Vec<Vec<u8>>) {
+    fn clear(output: &mut Vec<u8>) {
         output.clear();
     }
 
-    fn encode(packet: &mqtt::packet::Packet, _: ProtocolVersion, output: &mut Vec<Vec<u8>>) {
-        output.push(packet.to_continuous_buffer());
+    fn encode(packet: &mqtt::packet::Packet, _: ProtocolVersion, output: &mut Vec<u8>) {
+        *output = packet.to_continuous_buffer();
     }
 
-    fn written(output: &Vec<Vec<u8>>) -> &[u8] {
-        output.first().map_or(&[], Vec::as_slice)
+    fn written(output: &Vec<u8>) -> &[u8] {
+        output
     }
 }
 

@@ -54,6 +54,8 @@ struct Live {
     /// Acknowledgements it has not sent yet.
     owed: VecDeque<AckToken>,
     version: ProtocolVersion,
+    /// CONNACK has come.
+    answered: bool,
 }
 
 /// How a client stands with its broker.
@@ -95,6 +97,12 @@ impl Client {
         self.live.as_ref().map(|live| live.link)
     }
 
+    /// The link on which its CONNECT was not answered yet.
+    pub(crate) fn unanswered(&self) -> Option<usize> {
+        let live = self.live.as_ref()?;
+        (!live.answered).then_some(live.link)
+    }
+
     /// The number of its next message.
     pub(crate) fn next_key(&mut self) -> MessageKey {
         self.next_sequence += 1;
@@ -128,6 +136,7 @@ impl Client {
             input: Vec::new(),
             owed: VecDeque::new(),
             version,
+            answered: false,
         });
     }
 
@@ -138,8 +147,20 @@ impl Client {
         }
     }
 
+    /// What it has of its session is given up.
+    pub(crate) fn forget(&mut self) {
+        self.state = None;
+        self.filters.clear();
+    }
+
     /// Bytes came from the link.
-    pub(crate) fn input(&mut self, now: Tick, bytes: &[u8], oracle: &mut Oracle, trace: &mut Trace) {
+    pub(crate) fn input(
+        &mut self,
+        now: Tick,
+        bytes: &[u8],
+        oracle: &mut Oracle,
+        trace: &mut Trace,
+    ) {
         let number = self.number;
         let Some(live) = &mut self.live else {
             return;
@@ -163,6 +184,7 @@ impl Client {
                     link: live.link,
                     is_v5: live.version.is_v5(),
                     owed: &mut live.owed,
+                    answered: &mut live.answered,
                     insists_on_clean_start: &mut self.insists_on_clean_start,
                     oracle: &mut *oracle,
                     trace: &mut *trace,
@@ -305,9 +327,9 @@ impl Client {
 
     /// Seconds its session was asked to be kept, by CONNECT.
     pub(crate) fn keeps_session(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| {
-            !live.connection.session_expiry().is_at_close()
-        })
+        self.live
+            .as_ref()
+            .is_some_and(|live| !live.connection.session_expiry().is_at_close())
     }
 
     /// Takes up to `count` bytes that are to go on the link.
@@ -359,6 +381,7 @@ struct Seen<'a> {
     link: usize,
     is_v5: bool,
     owed: &'a mut VecDeque<AckToken>,
+    answered: &'a mut bool,
     insists_on_clean_start: &'a mut bool,
     oracle: &'a mut Oracle,
     trace: &'a mut Trace,
@@ -371,10 +394,13 @@ impl Seen<'_> {
             ClientEvent::ConnAck(connected) => {
                 let reason = connected.connack.reason;
                 if reason.is_error() {
-                    self.oracle
-                        .fail("a correct client was refused", format!("c{number}: {reason:?}"));
+                    self.oracle.fail(
+                        "a correct client was refused",
+                        format!("c{number}: {reason:?}"),
+                    );
                 }
                 *self.insists_on_clean_start = false;
+                *self.answered = true;
             }
             ClientEvent::Publish(publish) => self.publish(publish),
             ClientEvent::Release { token, .. } | ClientEvent::Received { token, .. } => {
@@ -399,27 +425,17 @@ impl Seen<'_> {
                 let reason = disconnect.reason;
                 let expected = [ReasonCode::SessionTakenOver, ReasonCode::KeepAliveTimeout];
                 if !expected.contains(&reason) {
-                    self.oracle
-                        .fail("a correct client was disconnected", format!("c{number}: {reason:?}"));
+                    self.oracle.fail(
+                        "a correct client was disconnected",
+                        format!("c{number}: {reason:?}"),
+                    );
                 }
             }
         }
     }
 
     fn publish(&mut self, inbound: InboundPublish<'_>) {
-        let publish = &inbound.publish;
-        let properties = publish.properties();
-        let copy = Copy {
-            topic: inbound.topic.as_str().to_owned(),
-            key: payload::decode(publish.payload()),
-            is_empty: publish.payload().is_empty(),
-            qos: publish.qos(),
-            retain: publish.retain(),
-            dup: publish.delivery().dup(),
-            ids: properties.subscription_ids().map(|id| id.get()).collect(),
-            expiry_secs: properties.message_expiry_secs(),
-            is_v5: self.is_v5,
-        };
+        let copy = Copy::of_publish(inbound.topic.as_str(), &inbound.publish, self.is_v5);
         let number = self.number;
         self.trace
             .note(&[12, number as u64, u64::from(copy.qos.bits())], || {

@@ -50,7 +50,10 @@ impl Pipe {
     pub(crate) fn take(&mut self, now_ms: u64, count: usize) -> Vec<u8> {
         let mut taken = Vec::with_capacity(count.min(self.length));
         while taken.len() < count {
-            let Some(piece) = self.pieces.front_mut().filter(|piece| piece.arrives_ms <= now_ms)
+            let Some(piece) = self
+                .pieces
+                .front_mut()
+                .filter(|piece| piece.arrives_ms <= now_ms)
             else {
                 break;
             };

@@ -1,9 +1,9 @@
 //! In-process clients: attached without a link, with a bounded mailbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::session::codec::MessageProperties;
+use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::{LocalDelivery, LocalPublish, LocalSubscribe, UnixMillis};
 
 use crate::oracle::{Copy, Gated, Published};
@@ -21,8 +21,8 @@ pub(crate) struct LocalClient {
     attachments: usize,
     /// Messages whose outcome is still to come, by request.
     publishes: BTreeMap<u64, MessageKey>,
-    /// Subscribe requests without an outcome.
-    subscribes: BTreeSet<u64>,
+    /// Subscribe requests without an outcome, in their order; outcomes come in any.
+    subscribes: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ impl LocalClient {
             next_request: 0,
             attachments: 0,
             publishes: BTreeMap::new(),
-            subscribes: BTreeSet::new(),
+            subscribes: Vec::new(),
         }
     }
 }
@@ -91,6 +91,7 @@ impl World {
     fn attach_local(&mut self, which: usize) {
         let local = &mut self.locals[which];
         local.attachments += 1;
+        local.subscribes.clear();
         let number = local.number;
         let connection = LOCAL_CONNECTIONS * (1 + local.attachments) + number;
         let mailbox_max = self.rng.between(1, 20) as usize;
@@ -154,7 +155,7 @@ impl World {
         let local = &mut self.locals[which];
         local.next_request += 1;
         let request = local.next_request;
-        local.subscribes.insert(request);
+        local.subscribes.push(request);
         let gated = Gated::Subscribe {
             filters: vec![(filter.clone(), options)],
             id: None,
@@ -165,9 +166,9 @@ impl World {
             options,
         }];
         let (process, mut around) = self.parts();
-        around
-            .trace
-            .note(&[32, request], || format!("subscribed from within: {filter}"));
+        around.trace.note(&[32, request], || {
+            format!("subscribed from within: {filter}")
+        });
         process.local_subscribe(&mut around, handle, &filters, request);
     }
 
@@ -196,8 +197,9 @@ impl World {
             // It is given the message itself, whose expiry is a moment and not an interval.
             is_v5: message.expires_at() == UnixMillis::NEVER,
         };
-        self.trace
-            .note(&[33, connection as u64], || format!("taken from within: {copy:?}"));
+        self.trace.note(&[33, connection as u64], || {
+            format!("taken from within: {copy:?}")
+        });
         self.oracle.taken_locally(connection, &copy);
         true
     }
@@ -211,10 +213,13 @@ impl World {
                 if !own {
                     continue;
                 }
-                if let Some(attached) = local.attached
-                    && local.subscribes.remove(&outcome.request)
-                {
-                    self.oracle.answered(attached.connection);
+                let place = local
+                    .subscribes
+                    .iter()
+                    .position(|&request| request == outcome.request);
+                if let (Some(attached), Some(place)) = (local.attached, place) {
+                    local.subscribes.remove(place);
+                    self.oracle.answered(attached.connection, place);
                 }
                 let key = local.publishes.remove(&outcome.request);
                 if let (Some(key), [reason]) = (key, outcome.reasons.as_slice()) {
@@ -227,4 +232,3 @@ impl World {
 
 /// Connections of in-process clients are numbered beyond those of links.
 const LOCAL_CONNECTIONS: usize = 1_000_000;
-

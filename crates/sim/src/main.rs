@@ -89,7 +89,7 @@ fn sweep(command: &Command) -> ExitCode {
             println!("seed {seed}: {finding}");
         }
         let done = seed + 1 - command.first;
-        if done % PROGRESS_SEEDS == 0 || seed + 1 == command.end {
+        if done.is_multiple_of(PROGRESS_SEEDS) || seed + 1 == command.end {
             let minutes = begun.elapsed().as_secs_f64() / 60.0;
             eprintln!(
                 "{done} seeds, {findings} findings, {deliveries} deliveries, {:.0} seeds/minute",

@@ -230,10 +230,9 @@ impl World {
         }
         let now = self.tick();
         let sent = self.clients[number].publish(now, &outgoing);
-        self.trace
-            .note(&[22, number as u64, u64::from(sent)], || {
-                format!("c{number} publishes {outgoing:?}: {sent}")
-            });
+        self.trace.note(&[22, number as u64, u64::from(sent)], || {
+            format!("c{number} publishes {outgoing:?}: {sent}")
+        });
     }
 
     pub(crate) fn draw_filter(&mut self) -> String {
@@ -250,9 +249,8 @@ impl World {
     pub(crate) fn draw_options(&mut self, filter: &str, is_v5: bool) -> SubscriptionOptions {
         let mut options = SubscriptionOptions::new(self.draw_qos());
         if is_v5 {
-            options.no_local = self.plan.features.no_local
-                && !filter.starts_with('$')
-                && self.rng.percent(25);
+            options.no_local =
+                self.plan.features.no_local && !filter.starts_with('$') && self.rng.percent(25);
             options.retain_as_published = self.rng.percent(40);
             options.retain_handling = self.rng.pick(&[
                 RetainHandling::Send,
@@ -332,7 +330,8 @@ pub(crate) const TOPICS: [&str; 9] = [
 ];
 
 const FILTERS: [&str; 15] = [
-    "t/#", "t/+", "t/a", "t/b", "+/a", "#", "t/+/b", "x", "s/#", "r/#", "r/+", "w/#", "w/+", "$d/#", "deny/#",
+    "t/#", "t/+", "t/a", "t/b", "+/a", "#", "t/+/b", "x", "s/#", "r/#", "r/+", "w/#", "w/+",
+    "$d/#", "deny/#",
 ];
 
 const SHARED_FILTERS: [&str; 5] = [

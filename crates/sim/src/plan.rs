@@ -78,7 +78,10 @@ impl Plan {
         };
         let sizes_matter = rng.percent(15);
         // MQTT 3.1 has no Session Present: its clients can't know that a session has expired.
-        let sessions_expire = core.v3_session_expiry_secs != u32::MAX;
+        let sessions_expire = core
+            .v3_session_expiry_secs
+            .min(core.session_expiry_secs_max)
+            != u32::MAX;
         let clients = (0..count)
             .map(|_| {
                 let version = rng.pick(&[
@@ -102,7 +105,11 @@ impl Plan {
             core,
             client,
             clients,
-            local_clients: if rng.percent(30) { rng.between(1, 2) as usize } else { 0 },
+            local_clients: if rng.percent(30) {
+                rng.between(1, 2) as usize
+            } else {
+                0
+            },
             queues_are_small,
             features: Features {
                 shared: rng.percent(60),
@@ -136,7 +143,11 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     core.seed = rng.next();
     core.journal = rng.percent(50);
     core.queue_qos0_offline = rng.percent(30);
-    core.v3_session_expiry_secs = if rng.percent(70) { u32::MAX } else { rng.between(5, 60) as u32 };
+    core.v3_session_expiry_secs = if rng.percent(70) {
+        u32::MAX
+    } else {
+        rng.between(5, 60) as u32
+    };
     core.session_expiry_secs_max = if rng.percent(80) { u32::MAX } else { 20 };
     let mut connection = ServerConfig::default();
     connection.receive_maximum = window(rng);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef};
+use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
     ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalDelivery,
@@ -174,7 +174,9 @@ impl Process {
                 });
                 let env = env(&self.index, around.now_ms);
                 let mut target = self.shards[shard].borrow_mut();
-                let key = socket.pump.attach(env, &mut target, connect, Grants::default());
+                let key = socket
+                    .pump
+                    .attach(env, &mut target, connect, Grants::default());
                 drop(target);
                 socket.key = key;
                 // What came behind CONNECT waits in the pump until the connection is accepted.
@@ -235,7 +237,9 @@ impl Process {
         };
         let shard = socket.shard;
         let env = env(&self.index, around.now_ms);
-        socket.pump.detach(env, &mut self.shards[shard].borrow_mut());
+        socket
+            .pump
+            .detach(env, &mut self.shards[shard].borrow_mut());
         self.by_key.remove(&(shard, key));
         self.drain(around, shard);
         around.oracle.detached(number);
@@ -247,9 +251,9 @@ impl Process {
             return false;
         };
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
-        around
-            .trace
-            .note(&[1, pair as u64], || format!("hop {from} -> {to} {message:?}"));
+        around.trace.note(&[1, pair as u64], || {
+            format!("hop {from} -> {to} {message:?}")
+        });
         let Some(sender) = ShardId::new(from) else {
             return false;
         };
@@ -274,7 +278,9 @@ impl Process {
         });
         around.oracle.committed(shard, records);
         let env = env(&self.index, around.now_ms);
-        self.shards[shard].borrow_mut().handle_committed(env, records);
+        self.shards[shard]
+            .borrow_mut()
+            .handle_committed(env, records);
         self.drain(around, shard);
         true
     }
@@ -324,7 +330,10 @@ impl Process {
     pub(crate) fn settle_older(&mut self, around: &mut Around<'_>, before_ms: u64) -> bool {
         let mut moved = false;
         for pair in 0..self.hops.len() {
-            while self.hops[pair].front().is_some_and(|hop| hop.sent_ms < before_ms) {
+            while self.hops[pair]
+                .front()
+                .is_some_and(|hop| hop.sent_ms < before_ms)
+            {
                 moved |= self.deliver_hop(around, pair);
             }
         }
@@ -412,7 +421,9 @@ impl Process {
     /// Ends an in-process client.
     pub(crate) fn detach_local(&mut self, around: &mut Around<'_>, handle: LocalHandle) {
         let env = env(&self.index, around.now_ms);
-        self.shards[handle.shard].borrow_mut().detach(env, handle.key);
+        self.shards[handle.shard]
+            .borrow_mut()
+            .detach(env, handle.key);
         self.drain(around, handle.shard);
     }
 
@@ -477,7 +488,9 @@ impl Process {
             .handle_input(env, &self.shards[shard], &mut gate, bytes);
         socket.blocked = status == InputStatus::Blocked;
         socket.closing = status == InputStatus::Closing;
+        let waits = socket.pump.carried() > 0;
         around.oracle.gated(number, gate.gated);
+        around.oracle.input_waits(number, waits);
         self.drain(around, shard);
     }
 
@@ -559,13 +572,14 @@ impl Process {
             self.journals[from].open.push_back(around.now_ms);
             around.oracle.recorded(from, record);
         }
-        self.outcomes.extend(effects.local.into_iter().map(|outcome| {
-            let handle = LocalHandle {
-                shard: from,
-                key: outcome.connection,
-            };
-            (handle, outcome)
-        }));
+        self.outcomes
+            .extend(effects.local.into_iter().map(|outcome| {
+                let handle = LocalHandle {
+                    shard: from,
+                    key: outcome.connection,
+                };
+                (handle, outcome)
+            }));
     }
 }
 
@@ -607,7 +621,7 @@ impl Gate for Recorder {
                 .filters()
                 .map(|request| (request.filter.to_owned(), request.options))
                 .collect(),
-            id: subscribe.subscription_id().map(|id| id.get()),
+            id: subscribe.subscription_id().map(SubscriptionId::get),
         });
         Verdict::Allow
     }
@@ -638,4 +652,3 @@ fn env(index: &Index, now_ms: u64) -> Env<'_> {
 
 /// The wall clock at tick 0.
 const EPOCH_MS: u64 = 1_700_000_000_000;
-

@@ -12,17 +12,24 @@ use crate::world::{Part, Pieces, World};
 impl World {
     /// Runs the end. The first broken rule is in the oracle.
     pub(crate) fn end(&mut self, step: u64) {
-        let phases: [(&str, fn(&mut Self)); 5] = [
-            ("faults stop", Self::stop_faults),
-            ("everybody drains", Self::drain),
-            ("a fresh subscriber comes", Self::fresh_subscriber),
-            ("everybody leaves", Self::leave),
-            ("nothing is left", Self::check_nothing_left),
+        let phases = [
+            Phase::FaultsStop,
+            Phase::EverybodyDrains,
+            Phase::FreshSubscriberComes,
+            Phase::EverybodyLeaves,
+            Phase::NothingIsLeft,
         ];
-        for (number, (name, phase)) in phases.into_iter().enumerate() {
+        for (number, phase) in phases.into_iter().enumerate() {
             self.trace.begin(step + number as u64, self.now_ms);
-            self.trace.note(&[40, number as u64], || name.to_owned());
-            phase(self);
+            self.trace
+                .note(&[40, number as u64], || format!("{phase:?}"));
+            match phase {
+                Phase::FaultsStop => self.stop_faults(),
+                Phase::EverybodyDrains => self.drain(),
+                Phase::FreshSubscriberComes => self.fresh_subscriber(),
+                Phase::EverybodyLeaves => self.leave(),
+                Phase::NothingIsLeft => self.check_nothing_left(),
+            }
             if self.oracle.finding().is_some() {
                 return;
             }
@@ -80,10 +87,14 @@ impl World {
             let detail = format!("{} queued though all are here", stats.queued_messages);
             self.oracle.fail("the broker holds something back", detail);
         }
-        let drops = [DropCause::QueueFull, DropCause::QueueTotal, DropCause::SlowReader]
-            .into_iter()
-            .map(|cause| stats.dropped_by(cause))
-            .sum::<u64>();
+        let drops = [
+            DropCause::QueueFull,
+            DropCause::QueueTotal,
+            DropCause::SlowReader,
+        ]
+        .into_iter()
+        .map(|cause| stats.dropped_by(cause))
+        .sum::<u64>();
         if drops > 0 && !self.plan.queues_are_small {
             let detail = format!("{drops} drops, {:?}", stats.dropped);
             self.oracle.fail("dropped though there was room", detail);
@@ -101,7 +112,10 @@ impl World {
         let drops_before = self.process.stats().dropped_total();
         let filters = [
             ("#".to_owned(), SubscriptionOptions::new(QoS::ExactlyOnce)),
-            ("$d/#".to_owned(), SubscriptionOptions::new(QoS::ExactlyOnce)),
+            (
+                "$d/#".to_owned(),
+                SubscriptionOptions::new(QoS::ExactlyOnce),
+            ),
         ];
         let now = self.tick();
         self.clients[number].subscribe(now, &filters, None);
@@ -109,15 +123,22 @@ impl World {
         let after = self.oracle.retained_now();
         let drops = self.process.stats().dropped_total() - drops_before;
         let seen = self.oracle.seen_by(number);
-        let extra = seen.iter().find(|(topic, key)| before.get(*topic).copied() != **key);
+        let extra = seen
+            .iter()
+            .find(|(topic, key)| before.get(*topic).copied() != **key);
         if let Some((topic, key)) = extra {
             let detail = format!("{key:?} on {topic}, expected {:?}", before.get(topic));
-            self.oracle.fail("a fresh subscriber got a wrong retained message", detail);
+            self.oracle
+                .fail("a fresh subscriber got a wrong retained message", detail);
         }
-        let missing = after.keys().filter(|topic| !seen.contains_key(*topic)).count() as u64;
+        let missing = after
+            .keys()
+            .filter(|topic| !seen.contains_key(*topic))
+            .count() as u64;
         if missing > drops {
             let detail = format!("{missing} of {}, {drops} dropped", after.len());
-            self.oracle.fail("a fresh subscriber misses retained messages", detail);
+            self.oracle
+                .fail("a fresh subscriber misses retained messages", detail);
         }
     }
 
@@ -166,7 +187,8 @@ impl World {
             stats.queued_bytes,
         ];
         if gauges != [0; 5] {
-            self.oracle.fail("gauges did not come back", format!("{stats:?}"));
+            self.oracle
+                .fail("gauges did not come back", format!("{stats:?}"));
         }
         let filters = self.process.index().filters();
         if filters > 0 {
@@ -177,7 +199,8 @@ impl World {
         let expected = self.oracle.retained_now().len();
         if retained != expected {
             let detail = format!("{retained} instead of {expected}");
-            self.oracle.fail("retained messages are left or missing", detail);
+            self.oracle
+                .fail("retained messages are left or missing", detail);
         }
     }
 
@@ -218,8 +241,10 @@ impl World {
                 self.advance(1 + self.plan.latency_ms_max);
             }
         }
-        self.oracle
-            .fail("no rest", format!("after {REST_ROUNDS} rounds without faults"));
+        self.oracle.fail(
+            "no rest",
+            format!("after {REST_ROUNDS} rounds without faults"),
+        );
     }
 
     /// Connects clients whose sessions wait for them.
@@ -236,14 +261,23 @@ impl World {
             connect.keep_alive_secs = 0;
             connect.clean_start = self.clients[number].insists_on_clean_start;
             connect.properties.session_expiry_secs = u32::MAX;
-            connect.properties.packet_size_max = persona
-                .packet_size_max
-                .and_then(std::num::NonZeroU32::new);
+            connect.properties.packet_size_max =
+                persona.packet_size_max.and_then(std::num::NonZeroU32::new);
             self.connect(number, connect, None);
             moved = true;
         }
         moved
     }
+}
+
+/// The parts of the end.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    FaultsStop,
+    EverybodyDrains,
+    FreshSubscriberComes,
+    EverybodyLeaves,
+    NothingIsLeft,
 }
 
 /// Who connects while the world comes to rest.

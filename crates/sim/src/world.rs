@@ -181,7 +181,8 @@ impl World {
         let Some(wire) = self.links.get_mut(&number) else {
             return false;
         };
-        if wire.link.frozen {
+        // Writers notice nothing until the link is full.
+        if wire.link.frozen && matches!(part, Part::BrokerReads | Part::ClientReads) {
             return false;
         }
         match part {
@@ -208,9 +209,10 @@ impl World {
         self.trace.bytes(&bytes);
         // A connection that is over goes away with its last byte.
         if client.standing() == Standing::Closing && client.output_is_empty() {
-            client.lose();
             wire.link.up.end();
             wire.link.down.cut(0);
+            let client = wire.client;
+            self.lose(client);
             return true;
         }
         !bytes.is_empty()
@@ -240,9 +242,9 @@ impl World {
         }
         let (process, mut around) = self.parts();
         around.trace.bytes(&bytes);
-        around
-            .trace
-            .note(&[6, number as u64], || format!("connection {number} in {bytes:02x?}"));
+        around.trace.note(&[6, number as u64], || {
+            format!("connection {number} in {bytes:02x?}")
+        });
         process.input(&mut around, number, &bytes);
         true
     }
@@ -268,16 +270,16 @@ impl World {
             .process
             .serve(&mut around, number, room, &mut self.rng, piece_max);
         around.trace.bytes(&bytes);
-        around
-            .trace
-            .note(&[7, number as u64], || format!("connection {number} out {bytes:02x?}"));
+        around.trace.note(&[7, number as u64], || {
+            format!("connection {number} out {bytes:02x?}")
+        });
         let arrives_ms = self.now_ms + latency(&mut self.rng, &wire.link, pieces);
         wire.link.down.push(arrives_ms, &bytes);
         if self.process.is_finished(number) {
             let (process, mut around) = self.parts();
-            around
-                .trace
-                .note(&[8, number as u64], || format!("connection {number} is closed"));
+            around.trace.note(&[8, number as u64], || {
+                format!("connection {number} is closed")
+            });
             process.close(&mut around, number);
             self.hang_up(number);
             return true;
@@ -321,17 +323,23 @@ impl World {
 
     /// A client finds that its connection is gone.
     ///
-    /// A CONNECT that is still under way is lost: arriving behind a later one, it would give the
-    /// session a state that its client does not have, and no client could notice.
+    /// Two things no client can find out are spared it, because then its state and that of its
+    /// session fit no more, and nobody is to blame: a CONNECT that arrives behind a later one is
+    /// lost, and where the answer to a CONNECT is lost that has begun a new session, the client
+    /// gives up what it had of the old one.
     fn lose(&mut self, client: usize) {
-        let connecting = self.clients[client].standing() == Standing::Connecting;
-        if let Some(number) = self.clients[client].link().filter(|_| connecting)
-            && let Some(wire) = self.links.get_mut(&number)
+        let unanswered = self.clients[client].unanswered();
+        self.clients[client].lose();
+        let Some(number) = unanswered else {
+            return;
+        };
+        if self.oracle.began_session(number) {
+            self.clients[client].forget();
+        } else if let Some(wire) = self.links.get_mut(&number)
             && !self.process.is_attached(number)
         {
             wire.link.up.cut(0);
         }
-        self.clients[client].lose();
     }
 
     /// The broker has closed its end of a link.
@@ -351,7 +359,10 @@ impl World {
         let number = self.next_link;
         self.next_link += 1;
         self.trace.note(&[9, number as u64, client as u64], || {
-            format!("c{client} connects on {number}, clean {}", connect.clean_start)
+            format!(
+                "c{client} connects on {number}, clean {}",
+                connect.clean_start
+            )
         });
         if let Some(old) = self.clients[client].link() {
             self.lose(client);
@@ -394,10 +405,10 @@ impl World {
         };
         let kept_up = self.rng.below(wire.link.up.len() as u64 + 1) as usize;
         let kept_down = self.rng.below(wire.link.down.len() as u64 + 1) as usize;
-        self.trace
-            .note(&[10, number as u64, kept_up as u64, kept_down as u64], || {
-                format!("link {number} is cut")
-            });
+        self.trace.note(
+            &[10, number as u64, kept_up as u64, kept_down as u64],
+            || format!("link {number} is cut"),
+        );
         wire.link.up.cut(kept_up);
         wire.link.down.cut(kept_down);
         wire.link.frozen = false;
@@ -427,7 +438,10 @@ impl World {
             process.settle_older(&mut around, before_ms);
             process.handle_timeouts(&mut around);
             for client in &mut self.clients {
-                while client.next_timeout().is_some_and(|tick| tick.0 <= self.now_ms) {
+                while client
+                    .next_timeout()
+                    .is_some_and(|tick| tick.0 <= self.now_ms)
+                {
                     client.handle_timeout(Tick(self.now_ms));
                 }
             }
@@ -448,8 +462,10 @@ impl World {
             }
             moved = true;
         }
-        self.oracle
-            .fail("the shards never come to rest", format!("{SETTLE_ROUNDS} rounds"));
+        self.oracle.fail(
+            "the shards never come to rest",
+            format!("{SETTLE_ROUNDS} rounds"),
+        );
         moved
     }
 }

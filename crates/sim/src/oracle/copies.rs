@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use whimbrel_broker_core::session::codec::{QoS, RetainHandling};
+use whimbrel_broker_core::session::codec::{PublishRef, QoS, RetainHandling, SubscriptionId};
 
 use super::message::{GroupKey, Message};
 use super::session::{Copies, Flow, Session, Subscription};
 use super::{Oracle, TRANSIT_MS};
-use crate::payload::MessageKey;
+use crate::payload::{self, MessageKey};
 
 /// A PUBLISH of the broker.
 #[derive(Clone, Debug)]
@@ -22,6 +22,27 @@ pub(crate) struct Copy {
     pub(crate) ids: BTreeSet<u32>,
     pub(crate) expiry_secs: Option<u32>,
     pub(crate) is_v5: bool,
+}
+
+impl Copy {
+    /// What a PUBLISH on `topic` says.
+    pub(crate) fn of_publish(topic: &str, publish: &PublishRef<'_>, is_v5: bool) -> Self {
+        let properties = publish.properties();
+        Self {
+            topic: topic.to_owned(),
+            key: payload::decode(publish.payload()),
+            is_empty: publish.payload().is_empty(),
+            qos: publish.qos(),
+            retain: publish.retain(),
+            dup: publish.delivery().dup(),
+            ids: properties
+                .subscription_ids()
+                .map(SubscriptionId::get)
+                .collect(),
+            expiry_secs: properties.message_expiry_secs(),
+            is_v5,
+        }
+    }
 }
 
 /// Why a copy may be there.
@@ -67,7 +88,7 @@ impl Oracle {
         if let [Reason::Shared(group)] = &reasons[..]
             && !copy.dup
         {
-            self.check_group_copy(session, key, group.clone());
+            self.check_group_copy(session, key, group);
         }
     }
 
@@ -87,8 +108,19 @@ impl Oracle {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
         let found = &mut self.sessions[session];
-        found.last_seen.insert(copy.topic.clone(), copy.key);
-        let Some((key, message)) = copy.key.and_then(|key| Some((key, self.messages.get(&key)?)))
+        // What comes again says nothing new, and its order is that of its own QoS only.
+        let again = copy
+            .key
+            .is_some_and(|key| found.received.contains_key(&key));
+        if copy.dup && copy.is_empty {
+            // It can't be told from another deletion.
+            found.last_seen.remove(&copy.topic);
+        } else if !(copy.dup && again) {
+            found.last_seen.insert(copy.topic.clone(), copy.key);
+        }
+        let Some((key, message)) = copy
+            .key
+            .and_then(|key| Some((key, self.messages.get(&key)?)))
         else {
             return; // the link's end has seen it already
         };
@@ -106,10 +138,8 @@ impl Oracle {
         let too_many = copies.live > allowed;
         let client = found.client;
         // A will's number is that of its CONNECT, whenever it is published.
-        let ordered = shared.is_empty()
-            && message.ingress.len() == 1
-            && !copy.retain
-            && !message.is_will;
+        let ordered =
+            shared.is_empty() && message.ingress.len() == 1 && !copy.retain && !message.is_will;
         let mut overtaken = None;
         if is_first && ordered {
             let flow = Flow {
@@ -127,7 +157,10 @@ impl Oracle {
             }
         }
         if too_many {
-            let detail = format!("{key} at {:?} to c{client}: {copies:?}, {allowed} allowed", copy.qos);
+            let detail = format!(
+                "{key} at {:?} to c{client}: {copies:?}, {allowed} allowed",
+                copy.qos
+            );
             self.fail("delivered too often", detail);
         }
         if let Some(later) = overtaken {
@@ -157,7 +190,7 @@ impl Oracle {
     }
 
     /// One message of a group goes to one member, unless that one's session is gone [U5-103].
-    fn check_group_copy(&mut self, session: usize, key: MessageKey, group: GroupKey) {
+    fn check_group_copy(&mut self, session: usize, key: MessageKey, group: &GroupKey) {
         let Some(message) = self.messages.get_mut(&key) else {
             return;
         };

@@ -35,7 +35,9 @@ impl Oracle {
             .iter()
             .filter(|(_, key)| {
                 let message = &self.messages[key];
-                message.expires_ms().is_none_or(|expires| expires > self.now_ms)
+                message
+                    .expires_ms()
+                    .is_none_or(|expires| expires > self.now_ms)
             })
             .map(|(topic, &key)| (topic.clone(), key))
             .collect()
@@ -81,11 +83,13 @@ impl Oracle {
 
     /// Whether a session has to have got a copy by an ordinary subscription.
     fn is_owed_to(&self, session: &Session, message: &Message, ingress: Order) -> bool {
-        let Some(connection) = session.connection.and_then(|number| self.connections.get(&number))
+        let Some(connection) = session
+            .connection
+            .and_then(|number| self.connections.get(&number))
         else {
             return false;
         };
-        if may_be_too_large(connection.packet_size_max, message) {
+        if may_be_too_large(session.packet_size_max, message) {
             return false;
         }
         let stayed = connection.attached < ingress;
@@ -98,9 +102,10 @@ impl Oracle {
                     .filter(|other| other.filter == subscription.filter && other.is_ordinary())
                     .map(|other| other.qos.min(message.qos))
                     .min();
-                let no_local_once = session.subscriptions.iter().any(|other| {
-                    other.filter == subscription.filter && other.no_local
-                });
+                let no_local_once = session
+                    .subscriptions
+                    .iter()
+                    .any(|other| other.filter == subscription.filter && other.no_local);
                 let own = usize::from(message.publisher) == session.client;
                 session.covered_since(&subscription.filter, None, ingress)
                     && !(no_local_once && own)
@@ -144,14 +149,10 @@ impl Oracle {
                     let qos = version.qos.min(message.qos);
                     // What a member has at QoS 0 is not repeated; what it has at QoS 2 goes to
                     // nobody else [MQTT-4.8.2-5].
-                    excused |= qos == QoS::AtMostOnce
-                        || qos == QoS::ExactlyOnce && !session.is_alive();
+                    excused |=
+                        qos == QoS::AtMostOnce || qos == QoS::ExactlyOnce && !session.is_alive();
                     got |= session.received.contains_key(&key);
-                    excused |= session
-                        .connection
-                        .and_then(|number| self.connections.get(&number))
-                        .is_none_or(|found| may_be_too_large(found.packet_size_max, message))
-                        && session.is_alive();
+                    excused |= may_be_too_large(session.packet_size_max, message);
                 }
             }
             if !got && !excused {
@@ -163,8 +164,7 @@ impl Oracle {
     /// A subscriber whose last message on a topic is not the retained one, where it has to be.
     fn stale(&self) -> Option<String> {
         self.living().find_map(|session| {
-            let number = session.connection?;
-            let connection = self.connections.get(&number)?;
+            session.connection?;
             session
                 .subscriptions
                 .iter()
@@ -173,7 +173,7 @@ impl Oracle {
                         && subscription.ended.is_none()
                         && subscription.qos > QoS::AtMostOnce
                         && !subscription.no_local
-                        && connection.packet_size_max.is_none()
+                        && session.packet_size_max.is_none()
                 })
                 .find_map(|subscription| {
                     // Copies of shared subscriptions come in no order.
@@ -208,8 +208,7 @@ impl Oracle {
 /// Whether the packet may be above what the client accepts, properties and all.
 fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
     packet_size_max.is_some()
-        && message.payload_length + message.topic.len() + PACKET_OVERHEAD
-            > PACKET_SIZE_MAX as usize
+        && message.payload_length + message.topic.len() + PACKET_OVERHEAD > PACKET_SIZE_MAX as usize
 }
 
 /// Topics that only one client writes, in one `QoS` above 0: `r/`, its number, `q` and the `QoS`.

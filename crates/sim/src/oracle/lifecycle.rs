@@ -59,6 +59,20 @@ impl Oracle {
         self.arriving.insert(arrival.client, arrival);
     }
 
+    /// Whether the CONNECT of a connection was handled and has begun a new session.
+    pub(crate) fn began_session(&self, connection: usize) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|found| !found.expects_session_present)
+    }
+
+    /// Whether the broker has input of a connection that it has not looked at.
+    pub(crate) fn input_waits(&mut self, connection: usize, waits: bool) {
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.input_waits = waits;
+        }
+    }
+
     /// A packet that breaks the protocol was put on the link.
     pub(crate) fn garbled(&mut self, connection: usize) {
         if let Some(connection) = self.connections.get_mut(&connection) {
@@ -68,9 +82,15 @@ impl Oracle {
 
     /// The connection's transport is gone, and its shard was told.
     pub(crate) fn detached(&mut self, connection: usize) {
-        let open = self.connections.get(&connection).is_some_and(|found| !found.closed);
+        let open = self
+            .connections
+            .get(&connection)
+            .is_some_and(|found| !found.closed);
         if open {
-            self.fail("a lost connection was not noticed", format!("connection {connection}"));
+            self.fail(
+                "a lost connection was not noticed",
+                format!("connection {connection}"),
+            );
         }
     }
 
@@ -122,9 +142,9 @@ impl Oracle {
             self.fail("session present is wrong", detail);
         }
         let index = known.unwrap_or_else(|| {
-            self.sessions
-                .push(Session::new(client, arrival.shard, moment.order));
-            let index = self.sessions.len() - 1;
+            let index = self.sessions.len();
+            let session = Session::new(index, client, arrival.shard, moment.order);
+            self.sessions.push(session);
             self.by_client.insert(client, index);
             index
         });
@@ -138,9 +158,13 @@ impl Oracle {
         let was_open = session.connection.is_some();
         session.connection = Some(arrival.connection);
         session.connections += 1;
+        session.packet_size_max = arrival.packet_size_max;
         session.disconnected_ms = None;
         // Cancels a will that was not due yet [MQTT-3.1.3-9].
-        let lost_will = session.will_due_ms.take().is_some_and(|due| due <= moment.ms);
+        let lost_will = session
+            .will_due_ms
+            .take()
+            .is_some_and(|due| due <= moment.ms);
         session.will = arrival.will.map(|will| Will {
             key: will.key,
             delay_secs: will.delay_secs,
@@ -168,6 +192,7 @@ impl Oracle {
                 closed: false,
                 disconnect: None,
                 last_input_ms: moment.ms,
+                input_waits: false,
                 output_empty_ms: moment.ms,
                 up: Vec::new(),
                 down: Vec::new(),
@@ -188,7 +213,10 @@ impl Oracle {
         let expiry_max = self.session_expiry_secs_max;
         let arriving = self.arriving.contains_key(&client);
         let Some(index) = self.by_client.get(&client).copied() else {
-            return self.fail("disconnected without a session", format!("client c{client}"));
+            return self.fail(
+                "disconnected without a session",
+                format!("client c{client}"),
+            );
         };
         let session = &mut self.sessions[index];
         let Some(connection) = session
@@ -215,7 +243,8 @@ impl Oracle {
             CloseReason::TakenOver if !arriving => wrong = Some("taken over by nobody"),
             CloseReason::KeepAlive => {
                 let keep_alive_ms = u64::from(connection.keep_alive_secs) * 1_500;
-                if keep_alive_ms == 0 || moment.ms < connection.last_input_ms + keep_alive_ms {
+                let early = moment.ms < connection.last_input_ms + keep_alive_ms;
+                if keep_alive_ms == 0 || early && !connection.input_waits {
                     wrong = Some("closed for keep alive too early"); // [MQTT-3.1.2-22]
                 }
             }
@@ -256,7 +285,10 @@ impl Oracle {
             self.fail("a session ended too early", format!("client c{client}"));
         }
         if lost_will {
-            self.fail("a will was lost with its session", format!("client c{client}"));
+            self.fail(
+                "a will was lost with its session",
+                format!("client c{client}"),
+            );
         }
     }
 
@@ -306,7 +338,10 @@ impl Oracle {
             self.retain(topic, Some(will.key), moment);
         }
         if wrong_topic {
-            self.fail("a will on another topic", format!("{} on {topic}", will.key));
+            self.fail(
+                "a will on another topic",
+                format!("{} on {topic}", will.key),
+            );
         }
     }
 }

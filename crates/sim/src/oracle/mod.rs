@@ -175,7 +175,8 @@ impl Oracle {
             return;
         }
         // A repeated PUBREL finds its exchange over where only the PUBCOMP was lost.
-        let over = message.qos == QoS::ExactlyOnce && reason == ReasonCode::PacketIdentifierNotFound;
+        let over =
+            message.qos == QoS::ExactlyOnce && reason == ReasonCode::PacketIdentifierNotFound;
         if reason.is_error() && !over {
             if !(self.queues_are_small && reason == ReasonCode::QuotaExceeded) {
                 self.fail("a message was refused", format!("{key} with {reason:?}"));
@@ -245,13 +246,13 @@ impl Oracle {
         }
     }
 
-    /// The oldest unanswered SUBSCRIBE of a connection was answered.
-    pub(crate) fn answered(&mut self, connection: usize) {
+    /// A SUBSCRIBE of a connection was answered: the one at this place among those that were not.
+    pub(crate) fn answered(&mut self, connection: usize, place: usize) {
         let moment = self.moment();
         let Some(connection) = self.connections.get_mut(&connection) else {
             return;
         };
-        let Some(asked) = connection.unanswered.pop_front() else {
+        let Some(asked) = connection.unanswered.remove(place) else {
             return;
         };
         self.sessions[connection.session].answered(asked, moment);
@@ -274,7 +275,10 @@ impl Oracle {
         });
         if faulty {
             let times = self.messages[&key].ingress.len();
-            self.fail("taken more than once", format!("{key} at {qos:?}, {times} times"));
+            self.fail(
+                "taken more than once",
+                format!("{key} at {qos:?}, {times} times"),
+            );
         }
     }
 

@@ -2,9 +2,9 @@
 
 use whimbrel_broker_core::Record;
 
+use super::Oracle;
 use super::message::Position;
 use super::session::Connection;
-use super::Oracle;
 use crate::payload::{self, MessageKey};
 
 impl Oracle {
@@ -36,7 +36,11 @@ impl Oracle {
             }
             Record::Enqueued { message, .. } => {
                 self.message_record(&message.payload(), |found| {
-                    found.enqueued.insert(position.shard, position.record);
+                    // The first one is what the first acknowledgement waits for.
+                    found
+                        .enqueued
+                        .entry(position.shard)
+                        .or_insert(position.record);
                 });
             }
             Record::InboundStored {
@@ -71,7 +75,7 @@ impl Oracle {
             }
             Record::Retained { message } => {
                 self.message_record(&message.payload(), |found| {
-                    found.retained_stored = Some(position);
+                    found.retained_stored.get_or_insert(position);
                 });
             }
             _ => {}

@@ -14,6 +14,8 @@ use crate::payload::MessageKey;
 /// One life of a client's session, from CONNECT to its end. Kept after its end, to be looked up.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// Its number among all sessions.
+    pub(super) index: usize,
     pub(super) client: usize,
     pub(super) shard: usize,
     pub(super) began: Order,
@@ -41,6 +43,8 @@ pub(super) struct Session {
     /// Journal positions of PUBREC records, by packet identifier.
     pub(super) received_records: BTreeMap<u16, u64>,
     pub(super) connections: u32,
+    /// The largest packet that its client accepts.
+    pub(super) packet_size_max: Option<u32>,
 }
 
 /// A will as CONNECT gave it.
@@ -99,8 +103,9 @@ pub(super) struct Sent {
 }
 
 impl Session {
-    pub(super) fn new(client: usize, shard: usize, began: Order) -> Self {
+    pub(super) fn new(index: usize, client: usize, shard: usize, began: Order) -> Self {
         Self {
+            index,
             client,
             shard,
             began,
@@ -119,6 +124,7 @@ impl Session {
             inbound: BTreeMap::new(),
             received_records: BTreeMap::new(),
             connections: 0,
+            packet_size_max: None,
         }
     }
 
@@ -146,9 +152,8 @@ impl Session {
             Some((share, filter)) => (Some(share.to_owned()), filter.to_owned()),
             None => (None, asked.filter.clone()),
         };
-        let is_open = |old: &Subscription| {
-            old.ended.is_none() && old.filter == filter && old.share == share
-        };
+        let is_open =
+            |old: &Subscription| old.ended.is_none() && old.filter == filter && old.share == share;
         let is_new = !self.subscriptions.iter().any(is_open);
         // Where another shard has to agree, the old options are in force until it has.
         if share.is_none() {
@@ -210,6 +215,9 @@ impl Session {
     }
 
     /// Subscriptions that may have caught `message` at or after its arrival.
+    ///
+    /// No Local is held to within one session: what a client has published in an earlier one may
+    /// come late.
     pub(super) fn possible<'a>(
         &'a self,
         message: &'a Message,
@@ -220,7 +228,11 @@ impl Session {
                 && matching::matches(&subscription.filter, &message.topic)
                 && !(subscription.is_ordinary()
                     && subscription.no_local
-                    && usize::from(message.publisher) == self.client)
+                    && usize::from(message.publisher) == self.client
+                    && message
+                        .ingress
+                        .iter()
+                        .all(|ingress| ingress.session == self.index))
         })
     }
 
@@ -294,7 +306,10 @@ pub(super) struct Connection {
     pub(super) closed: bool,
     /// DISCONNECT went to the broker: its reason and expiry.
     pub(super) disconnect: Option<Farewell>,
+    /// When the last whole packet came.
     pub(super) last_input_ms: u64,
+    /// Some of it waits to be looked at.
+    pub(super) input_waits: bool,
     /// Since when the output cannot have held anything older.
     pub(super) output_empty_ms: u64,
     pub(super) up: Vec<u8>,

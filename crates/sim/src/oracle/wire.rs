@@ -4,10 +4,10 @@ use whimbrel_broker_core::session::codec::{
     ConnAckRef, Limits, PacketRef, ProtocolVersion, PublishRef, QoS, ReasonCode, decode_ref,
 };
 
+use super::Oracle;
 use super::copies::Copy;
 use super::message::Position;
 use super::session::{Farewell, Sent};
-use super::Oracle;
 use crate::payload::{self, MessageKey};
 
 impl Oracle {
@@ -15,7 +15,10 @@ impl Oracle {
     pub(crate) fn fed(&mut self, number: usize, bytes: &[u8]) {
         let now = self.now_ms;
         let Some(connection) = self.connections.get_mut(&number) else {
-            self.early.entry(number).or_default().extend_from_slice(bytes);
+            self.early
+                .entry(number)
+                .or_default()
+                .extend_from_slice(bytes);
             return;
         };
         if connection.closed {
@@ -137,7 +140,7 @@ impl Oracle {
             PacketRef::PubComp(ack) => self.pubcomp_left(session, ack.id.get()),
             PacketRef::PubRel(ack) => self.pubrel_left(number, session, ack.id.get()),
             PacketRef::SubAck(_) => {
-                self.answered(number);
+                self.answered(number, 0);
                 let record = self.connections.get_mut(&number).and_then(|connection| {
                     let record = connection.subscribed_records.pop_front();
                     connection.is_durable.then_some(record)
@@ -183,24 +186,16 @@ impl Oracle {
             return;
         };
         let Some(topic) = publish.topic() else {
-            return self.fail("a topic alias nobody allowed", format!("connection {number}"));
+            return self.fail(
+                "a topic alias nobody allowed",
+                format!("connection {number}"),
+            );
         };
         let is_v5 = connection.version.is_v5();
         let window = connection.receive_maximum.min(self.in_flight_max);
         let session = connection.session;
         let earliest_ms = connection.output_empty_ms;
-        let properties = publish.properties();
-        let copy = Copy {
-            topic: topic.as_str().to_owned(),
-            key: payload::decode(publish.payload()),
-            is_empty: publish.payload().is_empty(),
-            qos: publish.qos(),
-            retain: publish.retain(),
-            dup: publish.delivery().dup(),
-            ids: properties.subscription_ids().map(|id| id.get()).collect(),
-            expiry_secs: properties.message_expiry_secs(),
-            is_v5,
-        };
+        let copy = Copy::of_publish(topic.as_str(), publish, is_v5);
         // What a connection still writes after it was taken over is no news of the session.
         let id = publish.packet_id().filter(|_| !connection.closed);
         if let Some(id) = id {
@@ -231,7 +226,10 @@ impl Oracle {
                 self.fail("DUP on a first delivery", detail()); // [MQTT-3.3.1-3]
             }
             if open > usize::from(window) {
-                let detail = format!("{open} of {window} on connection {number}: {:?}", self.sessions[session].in_flight);
+                let detail = format!(
+                    "{open} of {window} on connection {number}: {:?}",
+                    self.sessions[session].in_flight
+                );
                 self.fail("more in flight than the client allows", detail); // [MQTT-3.3.4-9]
             }
         }
@@ -250,7 +248,10 @@ impl Oracle {
             return;
         }
         if message.ingress.is_empty() {
-            return self.fail("acknowledged before it was taken", format!("{what} for {key}"));
+            return self.fail(
+                "acknowledged before it was taken",
+                format!("{what} for {key}"),
+            );
         }
         if !self.journal || self.queues_are_small {
             return;
@@ -266,7 +267,12 @@ impl Oracle {
             self.is_owed_unstored(key)
         };
         if missing || retained_waits {
-            self.fail("acknowledged before it was stored", format!("{what} for {key}"));
+            let committed = &self.committed;
+            let owed = self.owed_shards(key);
+            let detail = format!(
+                "{what} for {key}, owed by shards {owed:?}, committed {committed:?}: {message:?}"
+            );
+            self.fail("acknowledged before it was stored", detail);
         }
     }
 
@@ -280,7 +286,9 @@ impl Oracle {
         if !self.journal || self.queues_are_small || message.is_denied {
             return;
         }
-        let unreleased = message.inbound_stored.is_some_and(|(_, stored_in)| stored_in == session)
+        let unreleased = message
+            .inbound_stored
+            .is_some_and(|(_, stored_in)| stored_in == session)
             && !message
                 .inbound_released
                 .is_some_and(|position| self.is_committed(position));
@@ -312,7 +320,10 @@ impl Oracle {
         let committed = record.is_some_and(|record| self.is_committed(Position { shard, record }));
         if self.journal && !committed {
             let client = self.sessions[session].client;
-            self.fail("acknowledged before it was stored", format!("{what} for c{client}"));
+            self.fail(
+                "acknowledged before it was stored",
+                format!("{what} for c{client}"),
+            );
         }
     }
 
