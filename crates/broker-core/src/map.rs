@@ -32,11 +32,6 @@ pub(crate) fn new<K: Eq + Hash, V>(seed: u64) -> Map<K, V> {
     Map::with_hasher(State::new(seed))
 }
 
-/// An empty map with the hasher of another one.
-pub(crate) fn like<K: Eq + Hash, V>(other: &Map<K, V>) -> Map<K, V> {
-    Map::with_hasher(other.hasher().clone())
-}
-
 /// Gives memory back after many removals.
 pub(crate) trait ShrinkIfSparse {
     /// Shrinks the table if less than an eighth of it is used.

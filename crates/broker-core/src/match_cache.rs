@@ -62,7 +62,9 @@ impl MatchCache {
 
     fn insert_entry(&mut self, topic: TopicNameBuf, entry: Entry) {
         if self.young.len() >= self.half_max {
-            self.old = std::mem::replace(&mut self.young, crate::map::like(&self.old));
+            // Swapped, so that both halves keep their memory and nothing is hashed anew.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
         if self.half_max > 0 {
             self.young.insert(topic, entry);

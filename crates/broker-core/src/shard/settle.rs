@@ -1,10 +1,11 @@
 //! Settling: acknowledgements leave when what they promise is done.
 
-use whimbrel_session::AckToken;
 use whimbrel_session::codec::ReasonCode;
+use whimbrel_session::{AckToken, ServerConnection, UsageError};
 
 use super::connection::{Phase, WaitsFor};
 use super::obligation::{Debt, OnCommit, Settled, SubscribeAnswer, SubscribeDebt};
+use super::session::Inflight;
 use super::{Env, Shard};
 use crate::ConnectionKey;
 use crate::effects::{LocalOutcome, ObligationId};
@@ -51,7 +52,10 @@ impl Shard {
                 connection,
                 answer,
                 codes,
-            } => self.answer_unsubscribe(env, connection, answer, codes),
+            } => {
+                let acknowledge = ServerConnection::ack_unsubscribe;
+                self.answer_filters(env, connection, answer, codes, acknowledge);
+            }
             OnCommit::RouteInbound(route) => self.route_inbound(env, route),
             OnCommit::RouteBehind(route) => self.route_behind(env, route),
         }
@@ -65,42 +69,28 @@ impl Shard {
             codes,
             scans,
         } = debt;
-        match answer {
-            SubscribeAnswer::Wire(token) => {
-                if let Some(connection) = self.running_mut(key)
-                    && let Some(wire) = connection.wire()
-                {
-                    let written = wire.ack_subscribe(token, &codes);
-                    debug_assert!(written.is_ok(), "{written:?}");
-                    self.wake(key);
-                    self.unblock(env, key, WaitsFor::Client);
-                }
-            }
-            SubscribeAnswer::Local(request) => self.effects.local.push(LocalOutcome {
-                connection: key,
-                request,
-                reasons: codes,
-            }),
-        }
+        self.answer_filters(env, key, answer, codes, ServerConnection::ack_subscribe);
         if let Some(session) = self.connection(key).map(|connection| connection.session) {
             self.scan_later(session, scans);
         }
         self.refill(env, key);
     }
 
-    fn answer_unsubscribe(
+    /// Answers a SUBSCRIBE or UNSUBSCRIBE with a code for each of its filters.
+    fn answer_filters(
         &mut self,
         env: Env<'_>,
         key: ConnectionKey,
         answer: SubscribeAnswer,
         codes: Vec<ReasonCode>,
+        acknowledge: AckFilters,
     ) {
         match answer {
             SubscribeAnswer::Wire(token) => {
                 if let Some(connection) = self.running_mut(key)
                     && let Some(wire) = connection.wire()
                 {
-                    let written = wire.ack_unsubscribe(token, &codes);
+                    let written = acknowledge(wire, token, &codes);
                     debug_assert!(written.is_ok(), "{written:?}");
                     self.wake(key);
                     self.unblock(env, key, WaitsFor::Client);
@@ -154,3 +144,7 @@ impl Shard {
             .filter(|connection| connection.phase == Phase::Running)
     }
 }
+
+/// How the codes for filters are sent: as SUBACK or as UNSUBACK.
+type AckFilters =
+    fn(&mut ServerConnection<Inflight>, AckToken, &[ReasonCode]) -> Result<(), UsageError>;
