@@ -446,6 +446,19 @@ impl Seen<'_> {
     }
 }
 
+/// The client id of a client: `c` and its number.
+pub(crate) fn client_id(number: usize) -> String {
+    format!("c{number}")
+}
+
+/// The number in a client id.
+pub(crate) fn client_number(client_id: &str) -> usize {
+    client_id
+        .strip_prefix('c')
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(usize::MAX)
+}
+
 /// Builds the packet template of a message for the time of one call.
 fn with_fan_out<T>(outgoing: &Outgoing, run: impl FnOnce(&mut FanOut<'_>) -> T) -> T {
     let payload = outgoing

@@ -6,6 +6,7 @@ use whimbrel_broker_core::session::codec::MessageProperties;
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::{LocalDelivery, LocalPublish, LocalSubscribe, UnixMillis};
 
+use crate::client::client_id;
 use crate::oracle::{Copy, Gated, Published};
 use crate::payload::{self, MessageKey};
 use crate::process::LocalHandle;
@@ -99,8 +100,7 @@ impl World {
         around
             .trace
             .note(&[30, number as u64], || format!("c{number} attaches"));
-        let handle =
-            process.attach_local(&mut around, connection, &format!("c{number}"), mailbox_max);
+        let handle = process.attach_local(&mut around, connection, &client_id(number), mailbox_max);
         self.locals[which].attached = Some(Attached { handle, connection });
     }
 

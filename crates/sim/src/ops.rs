@@ -8,7 +8,7 @@ use whimbrel_broker_core::session::codec::{
     SubscriptionId, SubscriptionOptions, Will,
 };
 
-use crate::client::{Outgoing, Standing};
+use crate::client::{Outgoing, Standing, client_id};
 use crate::oracle::Published;
 use crate::payload;
 use crate::process::is_denied;
@@ -112,7 +112,7 @@ impl World {
     pub(crate) fn draw_connect(&mut self, number: usize) {
         let persona = self.plan.clients[number];
         let version = persona.version;
-        let mut connect = Connect::new(version, format!("c{number}"));
+        let mut connect = Connect::new(version, client_id(number));
         connect.clean_start = match version {
             // Has no Session Present to find out by whether a session is there.
             ProtocolVersion::V31 => !persona.is_durable,

@@ -1,6 +1,8 @@
 //! The simulated broker process: shards, their index, what is under way between them, a journal
 //! that commits late, and the pump of each connection.
 
+mod local;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,16 +10,18 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalDelivery,
-    LocalOutcome, LocalPublish, LocalSubscribe, Now, Shard, ShardId, ShardMessage, UnixMillis,
-    Verdict, placement,
+    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalOutcome,
+    Now, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
 };
 
+use crate::client::client_number;
 use crate::oracle::{Arrival, ArrivalWill, Gated, Oracle};
 use crate::payload;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::trace::Trace;
+
+pub(crate) use self::local::LocalHandle;
 
 /// The broker, with everything that a runtime would put around its core.
 #[derive(Debug)]
@@ -386,96 +390,6 @@ impl Process {
         sum
     }
 
-    /// Attaches an in-process client.
-    pub(crate) fn attach_local(
-        &mut self,
-        around: &mut Around<'_>,
-        number: usize,
-        client_id: &str,
-        mailbox_max: usize,
-    ) -> LocalHandle {
-        let config = &self.config;
-        let shard = placement(client_id, config.placement_seed, config.shards).index();
-        around.oracle.arrives(Arrival {
-            connection: number,
-            client: client_number(client_id),
-            shard,
-            version: whimbrel_broker_core::session::codec::ProtocolVersion::V5,
-            clean_start: true,
-            keep_alive_secs: 0,
-            session_expiry_secs: 0,
-            receive_maximum: u16::MAX,
-            packet_size_max: None,
-            will: None,
-            is_local: true,
-        });
-        let env = env(&self.index, around.now_ms);
-        let id = whimbrel_broker_core::session::codec::topic::ByteStr::from(client_id);
-        let key = self.shards[shard]
-            .borrow_mut()
-            .attach_local(env, &id, mailbox_max);
-        self.drain(around, shard);
-        LocalHandle { shard, key }
-    }
-
-    /// Ends an in-process client.
-    pub(crate) fn detach_local(&mut self, around: &mut Around<'_>, handle: LocalHandle) {
-        let env = env(&self.index, around.now_ms);
-        self.shards[handle.shard]
-            .borrow_mut()
-            .detach(env, handle.key);
-        self.drain(around, handle.shard);
-    }
-
-    /// Publishes for an in-process client.
-    pub(crate) fn local_publish(
-        &mut self,
-        around: &mut Around<'_>,
-        handle: LocalHandle,
-        publish: &LocalPublish,
-        request: u64,
-    ) {
-        let env = env(&self.index, around.now_ms);
-        self.shards[handle.shard]
-            .borrow_mut()
-            .local_publish(env, handle.key, publish, request);
-        self.drain(around, handle.shard);
-    }
-
-    /// Subscribes an in-process client.
-    pub(crate) fn local_subscribe(
-        &mut self,
-        around: &mut Around<'_>,
-        handle: LocalHandle,
-        filters: &[LocalSubscribe],
-        request: u64,
-    ) {
-        let env = env(&self.index, around.now_ms);
-        self.shards[handle.shard]
-            .borrow_mut()
-            .local_subscribe(env, handle.key, filters, request);
-        self.drain(around, handle.shard);
-    }
-
-    /// Takes the next message of an in-process client.
-    pub(crate) fn local_take(
-        &mut self,
-        around: &mut Around<'_>,
-        handle: LocalHandle,
-    ) -> Option<LocalDelivery> {
-        let env = env(&self.index, around.now_ms);
-        let taken = self.shards[handle.shard]
-            .borrow_mut()
-            .local_take(env, handle.key);
-        self.drain(around, handle.shard);
-        taken
-    }
-
-    /// Outcomes for in-process clients since the last call.
-    pub(crate) fn take_outcomes(&mut self) -> Vec<(LocalHandle, LocalOutcome)> {
-        std::mem::take(&mut self.outcomes)
-    }
-
     fn handle_input(&mut self, around: &mut Around<'_>, number: usize, bytes: &[u8]) {
         let Some(socket) = self.sockets.get_mut(&number) else {
             return;
@@ -583,13 +497,6 @@ impl Process {
     }
 }
 
-/// An in-process client at its shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LocalHandle {
-    shard: usize,
-    key: ConnectionKey,
-}
-
 /// Lets the oracle see what is handled, and refuses what is denied.
 #[derive(Debug, Default)]
 struct Recorder {
@@ -630,14 +537,6 @@ impl Gate for Recorder {
 /// Topics that the hook refuses.
 pub(crate) fn is_denied(topic: &str) -> bool {
     topic.starts_with("deny/")
-}
-
-/// The number in a client id, which is `c` and the number.
-fn client_number(client_id: &str) -> usize {
-    client_id
-        .strip_prefix('c')
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(usize::MAX)
 }
 
 fn env(index: &Index, now_ms: u64) -> Env<'_> {

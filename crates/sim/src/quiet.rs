@@ -6,7 +6,7 @@ use whimbrel_broker_core::session::codec::{
 };
 use whimbrel_broker_core::{DropCause, QueueFull, Residue};
 
-use crate::client::Standing;
+use crate::client::{Standing, client_id};
 use crate::world::{Part, Pieces, World};
 
 impl World {
@@ -105,7 +105,7 @@ impl World {
     /// A new subscriber to everything gets exactly the retained messages.
     fn fresh_subscriber(&mut self) {
         let number = self.plan.clients.len();
-        let connect = Connect::new(ProtocolVersion::V5, format!("c{number}"));
+        let connect = Connect::new(ProtocolVersion::V5, client_id(number));
         self.connect(number, connect, None);
         self.come_to_rest(Returning::Nobody);
         let before = self.oracle.retained_now();
@@ -154,7 +154,7 @@ impl World {
                     .clients
                     .get(number)
                     .map_or(ProtocolVersion::V5, |persona| persona.version);
-                self.connect(number, Connect::new(version, format!("c{number}")), None);
+                self.connect(number, Connect::new(version, client_id(number)), None);
             }
         }
         self.come_to_rest(Returning::Nobody);
@@ -257,7 +257,7 @@ impl World {
             if self.clients[number].standing() != Standing::Offline {
                 continue;
             }
-            let mut connect = Connect::new(persona.version, format!("c{number}"));
+            let mut connect = Connect::new(persona.version, client_id(number));
             connect.keep_alive_secs = 0;
             connect.clean_start = self.clients[number].insists_on_clean_start;
             connect.properties.session_expiry_secs = u32::MAX;

@@ -12,8 +12,8 @@ fn check(seed: u64, steps: u64) {
 
 #[test]
 fn a_sweep_finds_nothing() {
-    for seed in 0..60 {
-        check(seed, 2_000);
+    for seed in 0..200 {
+        check(seed, 3_000);
     }
 }
 
@@ -25,6 +25,9 @@ fn two_runs_of_a_seed_are_the_same_and_two_seeds_are_not() {
     assert_ne!(first.hash, run(Options::new(12, 3_000)).hash);
 }
 
+// What follows was found by the simulation. Each test fails on at least its first seed when its
+// fix is taken back; a change of what seeds draw needs new ones.
+
 #[test]
 fn retain_as_published_holds_for_shared_subscriptions() {
     for seed in [13, 16, 18] {
@@ -34,21 +37,42 @@ fn retain_as_published_holds_for_shared_subscriptions() {
 
 #[test]
 fn a_packet_too_large_for_a_group_member_does_not_use_up_its_credit() {
-    for seed in [3, 263, 264, 720] {
+    for seed in [167, 180, 263] {
         check(seed, 3_000);
     }
 }
 
 #[test]
 fn expired_retained_messages_under_dollar_topics_are_swept() {
-    for seed in [47, 267, 1_186] {
+    for seed in [47, 287, 418] {
         check(seed, 3_000);
     }
 }
 
 #[test]
 fn an_in_process_client_does_not_wait_for_the_journal() {
-    for seed in [44, 229] {
+    for seed in [44, 133, 746] {
+        check(seed, 3_000);
+    }
+}
+
+#[test]
+fn a_group_without_members_takes_no_messages() {
+    for seed in [12, 18, 46] {
+        check(seed, 3_000);
+    }
+}
+
+#[test]
+fn nothing_overtakes_what_waits_behind_a_record() {
+    for seed in [157, 283, 441] {
+        check(seed, 3_000);
+    }
+}
+
+#[test]
+fn a_repeated_pubrel_waits_for_the_record_of_the_first() {
+    for seed in [967, 1_053, 1_896] {
         check(seed, 3_000);
     }
 }

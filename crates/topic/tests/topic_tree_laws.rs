@@ -219,6 +219,23 @@ fn names_that_start_with_dollar_cost_a_wildcard_scan_nothing() {
 }
 
 #[test]
+fn a_scan_of_all_names_visits_those_that_start_with_dollar_too() {
+    let mut tree = TopicTree::new();
+    for name in ["$SYS/up", "a", "a/b", "zebra"] {
+        tree.insert(&TopicNameBuf::try_from(name).unwrap(), 0);
+    }
+    let mut found = Vec::new();
+    let mut cursor = ScanCursor::new();
+    // A node a step: the cursor has to find its place again each time.
+    while tree.scan_all(&mut cursor, 1, |name, _| {
+        found.push(name.to_string());
+        ControlFlow::Continue(())
+    }) == ScanState::More
+    {}
+    assert_eq!(found, ["$SYS/up", "a", "a/b", "zebra"]);
+}
+
+#[test]
 fn a_large_tree_survives_its_shrinking() {
     let name = |number: u32| {
         TopicNameBuf::try_from(format!("r/c{}/k{}", number / 500, number % 500)).unwrap()

@@ -108,16 +108,7 @@ impl Oracle {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
         let found = &mut self.sessions[session];
-        // What comes again says nothing new, and its order is that of its own QoS only.
-        let again = copy
-            .key
-            .is_some_and(|key| found.received.contains_key(&key));
-        if copy.dup && copy.is_empty {
-            // It can't be told from another deletion.
-            found.last_seen.remove(&copy.topic);
-        } else if !(copy.dup && again) {
-            found.last_seen.insert(copy.topic.clone(), copy.key);
-        }
+        see(found, copy);
         let Some((key, message)) = copy
             .key
             .and_then(|key| Some((key, self.messages.get(&key)?)))
@@ -210,6 +201,26 @@ impl Oracle {
                 .collect();
             let detail = format!("{key} of {group:?} to clients {clients:?}");
             self.fail("more than one member of a group got it", detail);
+        }
+    }
+}
+
+/// Notes what a client saw last on a topic.
+///
+/// What is sent again may come behind newer messages that were delivered at another `QoS`. A
+/// deletion that is sent again can't be told from another one.
+fn see(session: &mut Session, copy: &Copy) {
+    let last = session.last_seen.get(&copy.topic).copied();
+    match (copy.dup, last) {
+        (true, Some(None)) => {
+            session.last_seen.remove(&copy.topic);
+        }
+        (true, _) if copy.is_empty => {
+            session.last_seen.remove(&copy.topic);
+        }
+        (true, Some(last)) if last >= copy.key => {}
+        _ => {
+            session.last_seen.insert(copy.topic.clone(), copy.key);
         }
     }
 }

@@ -171,8 +171,6 @@ impl Oracle {
                 .filter(|subscription| {
                     subscription.is_ordinary()
                         && subscription.ended.is_none()
-                        && subscription.qos > QoS::AtMostOnce
-                        && !subscription.no_local
                         && session.packet_size_max.is_none()
                 })
                 .find_map(|subscription| {
@@ -185,12 +183,23 @@ impl Oracle {
                             })
                     });
                     for (topic, last) in seen {
-                        let retained = self.retained.get(topic).copied();
+                        // A message that was taken twice is in two places of its order.
+                        let retained = self
+                            .retained
+                            .get(topic)
+                            .copied()
+                            .filter(|key| self.messages[key].ingress.len() == 1);
                         let since = retained
                             .and_then(|key| self.messages[&key].retained.last())
                             .map(|span| span.from);
                         let live = since.is_some_and(|since| {
-                            session.covered_since(&subscription.filter, None, since)
+                            let at_most_once = session.subscriptions.iter().any(|other| {
+                                other.filter == subscription.filter
+                                    && (other.qos == QoS::AtMostOnce || other.no_local)
+                                    && other.ended.is_none_or(|ended| ended >= since)
+                            });
+                            !at_most_once
+                                && session.covered_since(&subscription.filter, None, since)
                         });
                         if live && *last != retained {
                             return Some(format!(

@@ -7,6 +7,7 @@ use whimbrel_broker_core::{CloseReason, Event};
 
 use super::session::{Connection, Session, Will};
 use super::{Moment, Oracle};
+use crate::client::client_number;
 use crate::payload::MessageKey;
 
 /// A CONNECT that reached its shard.
@@ -101,16 +102,18 @@ impl Oracle {
             Event::Connected {
                 client_id,
                 session_present,
-            } => self.connected(client_of(client_id), *session_present, moment),
+            } => self.connected(client_number(client_id), *session_present, moment),
             Event::Disconnected { client_id, reason } => {
-                self.disconnected(client_of(client_id), *reason, moment);
+                self.disconnected(client_number(client_id), *reason, moment);
             }
-            Event::SessionEnded { client_id } => self.session_ended(client_of(client_id), moment),
+            Event::SessionEnded { client_id } => {
+                self.session_ended(client_number(client_id), moment);
+            }
             Event::Subscribed { client_id, filter } => {
-                self.subscribed(client_of(client_id), filter, moment);
+                self.subscribed(client_number(client_id), filter, moment);
             }
             Event::Unsubscribed { client_id, filter } => {
-                let client = client_of(client_id);
+                let client = client_number(client_id);
                 let known = self
                     .session_of(client)
                     .is_some_and(|session| session.unsubscribe(filter, moment));
@@ -120,7 +123,7 @@ impl Oracle {
                 }
             }
             Event::WillPublished { client_id, topic } => {
-                self.will_published(client_of(client_id), topic.as_str(), moment);
+                self.will_published(client_number(client_id), topic.as_str(), moment);
             }
             _ => {}
         }
@@ -344,12 +347,4 @@ impl Oracle {
             );
         }
     }
-}
-
-/// Client ids are made of the client's number.
-fn client_of(client_id: &str) -> usize {
-    client_id
-        .strip_prefix('c')
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(usize::MAX)
 }

@@ -5,6 +5,7 @@ use whimbrel_broker_core::Record;
 use super::Oracle;
 use super::message::Position;
 use super::session::Connection;
+use crate::client::client_number;
 use crate::payload::{self, MessageKey};
 
 impl Oracle {
@@ -92,8 +93,7 @@ impl Oracle {
     }
 
     fn session_of_id(&self, client_id: &str) -> Option<usize> {
-        let client = client_id.strip_prefix('c')?.parse().ok()?;
-        self.by_client.get(&client).copied()
+        self.by_client.get(&client_number(client_id)).copied()
     }
 
     fn connection_record(&mut self, client_id: &str, note: impl FnOnce(&mut Connection)) {

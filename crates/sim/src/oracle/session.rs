@@ -194,22 +194,33 @@ impl Session {
     }
 
     /// A SUBSCRIBE was answered: its options are in force, in place of older ones.
+    ///
+    /// Where more SUBSCRIBEs to a shared subscription are under way, the older options may be in
+    /// force until the last of them is answered.
     pub(super) fn answered(&mut self, asked: Order, moment: Moment) {
         for index in 0..self.subscriptions.len() {
             let (older, rest) = self.subscriptions.split_at_mut(index);
-            let subscription = &mut rest[0];
+            let [subscription, newer @ ..] = rest else {
+                return;
+            };
             if subscription.asked != asked || subscription.joined.is_some() {
                 continue;
             }
             subscription.joined = Some(moment.order);
             subscription.began = moment.order;
-            for old in older {
-                if old.ended.is_none()
-                    && old.filter == subscription.filter
-                    && old.share == subscription.share
-                {
-                    old.ended = Some(moment.order);
-                }
+            let same = |other: &Subscription| {
+                other.ended.is_none()
+                    && other.filter == subscription.filter
+                    && other.share == subscription.share
+            };
+            if newer
+                .iter()
+                .any(|other| other.joined.is_none() && same(other))
+            {
+                continue;
+            }
+            for old in older.iter_mut().filter(|old| same(old)) {
+                old.ended = Some(moment.order);
             }
         }
     }
