@@ -61,8 +61,6 @@ impl DropCause {
 pub struct ShardStats {
     /// Connections accepted (CONNACK 0).
     pub connects: u64,
-    /// Connections refused with a CONNACK error.
-    pub connects_refused: u64,
     /// Connections whose session another connection took over.
     pub takeovers: u64,
     /// Connections closed because keep alive ran out: half-open links.
@@ -113,7 +111,6 @@ impl ShardStats {
     /// Adds another shard's figures.
     pub fn merge(&mut self, other: &Self) {
         self.connects += other.connects;
-        self.connects_refused += other.connects_refused;
         self.takeovers += other.takeovers;
         self.keep_alive_closes += other.keep_alive_closes;
         self.protocol_error_closes += other.protocol_error_closes;

@@ -117,7 +117,7 @@ impl Shard {
             self.append(|| Record::SessionOpened { client_id });
         }
         let then = OnCommit::Accept(key);
-        if self.effects.append.len() > records || self.config.journal && expiry_secs > 0 {
+        if self.effects.append.len() > records {
             self.after_commit(env, then);
         } else {
             // Nothing was promised that would have to outlive the process.

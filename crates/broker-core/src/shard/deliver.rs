@@ -118,6 +118,14 @@ pub(super) enum Admission {
     Bounded,
 }
 
+/// Bounds of one queue, and of all queues of this shard together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueueBounds {
+    pub(super) count_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) total_max: usize,
+}
+
 /// What became of one copy of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -228,12 +236,15 @@ impl Shard {
         outgoing: Outgoing,
         admission: Admission,
     ) -> Outcome {
-        let limits = self.config.limits;
-        let total_max = limits.queue_bytes_total_max / self.config.shards;
         let Some(session) = self.session(key) else {
             return Outcome::Handled;
         };
         let durable = session.is_durable();
+        let QueueBounds {
+            count_max,
+            bytes_max,
+            total_max,
+        } = self.queue_bounds(durable);
         let stored = session.stores(outgoing.qos);
         if outgoing.qos == QoS::AtMostOnce
             && session.connection.is_none()
@@ -246,14 +257,6 @@ impl Shard {
             DropCause::QueueFull
         } else {
             DropCause::SlowReader
-        };
-        let (count_max, bytes_max) = if durable {
-            (limits.queue_messages_max, limits.queue_bytes_max)
-        } else {
-            (
-                limits.clean_queue_messages_max,
-                limits.clean_queue_bytes_max,
-            )
         };
         let cost = SessionQueue::cost(&outgoing.message);
         let refuses = stored && self.config.queue_full == QueueFull::Refuse;
@@ -311,6 +314,25 @@ impl Shard {
             Outcome::Stored
         } else {
             Outcome::Handled
+        }
+    }
+
+    /// What a queue may hold, of a session or of a group.
+    pub(super) fn queue_bounds(&self, durable: bool) -> QueueBounds {
+        let limits = &self.config.limits;
+        let total_max = limits.queue_bytes_total_max / self.config.shards;
+        if durable {
+            QueueBounds {
+                count_max: limits.queue_messages_max,
+                bytes_max: limits.queue_bytes_max,
+                total_max,
+            }
+        } else {
+            QueueBounds {
+                count_max: limits.clean_queue_messages_max,
+                bytes_max: limits.clean_queue_bytes_max,
+                total_max,
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use whimbrel_session::codec::QoS;
 
-use super::deliver::{Admission, Outcome, Source};
+use super::deliver::{Admission, Outcome, QueueBounds, Source};
 use super::group::{Answered, Group, Next};
 use super::session::SharedSubscription;
 use super::{Env, Shard};
@@ -87,20 +87,15 @@ impl Shard {
         source: &mut Source<'_>,
         admission: Admission,
     ) -> Outcome {
-        let limits = self.config.limits;
         let Some(group) = self.groups.get(&id) else {
             return Outcome::Handled;
         };
         let durable = group.is_durable();
-        let (count_max, bytes_max) = if durable {
-            (limits.queue_messages_max, limits.queue_bytes_max)
-        } else {
-            (
-                limits.clean_queue_messages_max,
-                limits.clean_queue_bytes_max,
-            )
-        };
-        let total_max = limits.queue_bytes_total_max / self.config.shards;
+        let QueueBounds {
+            count_max,
+            bytes_max,
+            total_max,
+        } = self.queue_bounds(durable);
         let message = source.message().clone();
         let cost = Group::cost(&message);
         while let Some(group) = self.groups.get(&id) {
