@@ -86,9 +86,10 @@ async fn valid_connect_gets_one_connack_and_is_served(context: Context) -> Outco
 }
 
 async fn connack_flags_are_0_but_for_session_present(context: Context) -> Outcome {
-    let client = Client::connect(&context, "c").await?;
+    let mut client = Client::connect(&context, "c").await?;
     let flags = client.last_bytes().get(2).copied().unwrap_or(0xFF);
     context.check_eq("connect acknowledge flags", &0, &flags)?;
+    client.expect_alive().await?;
     client.disconnect().await?;
     let client = Client::options(&context, "p")
         .persistent()
@@ -132,7 +133,8 @@ async fn refused(options: &ConnectOptions) -> Outcome<Option<ConnAck>> {
 }
 
 async fn response_information_comes_only_when_asked_for(context: Context) -> Outcome {
-    let client = Client::connect(&context, "c").await?;
+    let mut client = Client::connect(&context, "c").await?;
+    client.expect_alive().await?;
     let information = client.connack.properties.response_information.clone();
     context.check_eq("response information", &None, &information)?;
     client.disconnect().await?;
@@ -143,7 +145,8 @@ async fn response_information_comes_only_when_asked_for(context: Context) -> Out
 }
 
 async fn connack_without_a_method_when_connect_had_none(context: Context) -> Outcome {
-    let client = Client::connect(&context, "c").await?;
+    let mut client = Client::connect(&context, "c").await?;
+    client.expect_alive().await?;
     let authentication = client.connack.properties.authentication.clone();
     context.check_eq("authentication method", &None, &authentication)?;
     client.disconnect().await
@@ -151,7 +154,9 @@ async fn connack_without_a_method_when_connect_had_none(context: Context) -> Out
 
 /// A limit that even a plain CONNACK exceeds may lead to a close without one.
 async fn connack_fits_the_maximum_packet_size(context: Context) -> Outcome {
-    Client::connect(&context, "c").await?.disconnect().await?;
+    let mut client = Client::connect(&context, "c").await?;
+    client.expect_alive().await?;
+    client.disconnect().await?;
     for limit in [128, 32, 16, 8, 5] {
         let options = Client::options(&context, "c").packet_size_max(limit);
         let mut link = options.send().await?;

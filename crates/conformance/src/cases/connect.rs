@@ -406,7 +406,8 @@ async fn password_without_user_name_is_legal(context: Context) -> Outcome {
     context.need(
         !reason.is_error(),
         "the broker does not let this password in",
-    )
+    )?;
+    link.expect_alive().await
 }
 
 async fn connect_that_is_cut_short_or_too_long_is_refused(context: Context) -> Outcome {

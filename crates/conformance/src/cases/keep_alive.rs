@@ -110,6 +110,7 @@ async fn keep_alive_of_0_is_off(context: Context) -> Outcome {
     own_keep_alive(&context)?;
     let options = Client::options(&context, "c").keep_alive_secs(0);
     let mut client = options.connect().await?;
+    client.expect_alive().await?;
     sleep(KEEP_ALIVE * 4).await;
     client.expect_alive().await
 }

@@ -207,6 +207,12 @@ async fn clean_session_ends_with_its_connection(context: Context) -> Outcome {
 }
 
 async fn session_without_expiry_ends_with_its_connection(context: Context) -> Outcome {
+    context.need_sessions(60)?;
+    // The twin: with one it is still there, and resuming it without takes the expiry away.
+    let options = Client::options(&context, "s").persistent();
+    options.connect().await?.disconnect().await?;
+    lasting(&context).await?;
+    ended(&context).await?;
     let options = Client::options(&context, "s").clean_start(false);
     options.connect().await?.disconnect().await?;
     ended(&context).await
@@ -316,7 +322,8 @@ async fn retained_messages_survive_the_session(context: Context) -> Outcome {
 async fn expiry_in_disconnect_replaces_that_of_connect(context: Context) -> Outcome {
     context.need_sessions(60)?;
     let options = Client::options(&context, "s").persistent();
-    let client = options.connect().await?;
+    let mut client = options.connect().await?;
+    client.expect_alive().await?;
     client.disconnect_with(expiry(0)).await?;
     ended(&context).await?;
     let options = Client::options(&context, "s")
