@@ -31,15 +31,14 @@ pub(crate) const CASES: &[Case] = &[
         ["5:MQTT-3.2.2-1", "U311-006"]
     ),
     case!(
-        unknown_authentication_method_is_refused_without_a_session,
+        unknown_authentication_method_is_refused,
         [V5],
-        [
-            "5:MQTT-4.12.0-1",
-            "5:MQTT-3.2.2-6",
-            "5:MQTT-3.2.2-7",
-            "5:MQTT-3.2.2-8",
-            "5:MQTT-4.13.2-1"
-        ]
+        ["5:MQTT-4.12.0-1", "5:MQTT-4.13.2-1"]
+    ),
+    case!(
+        connack_that_refuses_has_no_session_present_and_is_the_end,
+        [V5],
+        ["5:MQTT-3.2.2-6", "5:MQTT-3.2.2-7", "5:MQTT-3.2.2-8"]
     ),
     case!(
         response_information_comes_only_when_asked_for,
@@ -99,10 +98,19 @@ async fn connack_flags_are_0_but_for_session_present(context: Context) -> Outcom
     context.check_eq("connect acknowledge flags", &0, &(flags & 0xFE))
 }
 
+async fn unknown_authentication_method_is_refused(context: Context) -> Outcome {
+    let mut client = Client::connect(&context, "c").await?;
+    client.expect_alive().await?;
+    client.disconnect().await?;
+    refused(&Client::options(&context, "c")).await.map(drop)
+}
+
 /// The session is there, so that a broker that looks for it before it refuses would say so.
-async fn unknown_authentication_method_is_refused_without_a_session(context: Context) -> Outcome {
+async fn connack_that_refuses_has_no_session_present_and_is_the_end(context: Context) -> Outcome {
     let options = Client::options(&context, "c").persistent();
-    options.connect().await?.disconnect().await?;
+    let mut client = options.connect().await?;
+    client.expect_alive().await?;
+    client.disconnect().await?;
     match refused(&options).await? {
         None => Err(Stop::skip("the broker closes without CONNACK, as it may")),
         Some(connack) => {

@@ -48,17 +48,17 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case!(
         will_is_published_when_the_broker_closes_for_an_error,
-        [V31, V311, V5],
+        [V311, V5],
         ["3:MQTT-3.1.2-8", "5:MQTT-3.1.2-8", "U5-083"]
     ),
     case!(
         will_is_published_when_the_connection_is_taken_over,
-        [V31, V311, V5],
+        [V311, V5],
         ["3:MQTT-3.1.2-8", "5:MQTT-3.1.2-8", "U5-083"]
     ),
     case!(
         will_of_a_session_that_goes_on_is_published_when_it_is_taken_over,
-        [V31, V311, V5],
+        [V311, V5],
         ["3:MQTT-3.1.2-8", "5:MQTT-3.1.2-8", "U5-083"]
     ),
     case!(
