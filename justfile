@@ -47,6 +47,11 @@ real *arguments:
     cargo build --release --locked --package whimbrel
     tests-real/run {{ arguments }}
 
+# The conformance cases against Debian's mosquitto: exactly the failures that docs/conformance-tool.md explains.
+conformance-mosquitto:
+    cargo build --release --locked --package whimbrel
+    scripts/conformance-mosquitto
+
 # The deterministic simulator, as in `just sim --seed 7 --steps 10000`.
 sim *arguments:
     cargo xtask sim {{ arguments }}
