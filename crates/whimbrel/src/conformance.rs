@@ -14,7 +14,7 @@ use crate::failure::Failure;
 #[derive(Args, Debug)]
 #[command(disable_version_flag = true)]
 pub(crate) struct ConformanceArguments {
-    /// The broker: mqtt://[user[:password]@]host[:port]
+    /// The broker, as in mqtt://host or mqtt://user:password@host:port
     #[arg(long, value_name = "URL", required_unless_present = "list")]
     target: Option<Target>,
 
