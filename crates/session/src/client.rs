@@ -100,6 +100,7 @@ impl<M> ClientConnection<M> {
             in_flight_max: config.in_flight_max.get(),
             packet_size_max: usize::MAX,
             output_bytes_max: config.output_bytes_max,
+            sent_alias_max: 0,
             problem_information: true,
         };
         Self {

@@ -22,6 +22,9 @@ pub struct ServerConfig {
     pub in_flight_max: NonZeroU16,
     /// Topic aliases the client may use; 0 for none. Each keeps a topic in memory.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards the client, whatever Topic Alias Maximum it announces; 0 for none. Each
+    /// keeps a topic in memory.
+    pub sent_topic_alias_max: u16,
     /// Bytes of output at which [`deliver`](crate::ServerConnection::deliver) refuses. A message
     /// larger than this passes when the output is empty.
     pub output_bytes_max: usize,
@@ -48,6 +51,9 @@ pub struct ClientConfig {
     pub receive_maximum: NonZeroU16,
     /// QoS 1 and 2 publications open towards the server, whatever Receive Maximum it announces.
     pub in_flight_max: NonZeroU16,
+    /// Topic aliases used towards the server, whatever Topic Alias Maximum it announces; 0, the default, for
+    /// none. Each keeps a topic in memory.
+    pub sent_topic_alias_max: u16,
     /// Bytes of output at which [`publish`](crate::ClientConnection::publish) refuses. A message
     /// larger than this passes when the output is empty.
     pub output_bytes_max: usize,
@@ -61,6 +67,7 @@ impl Default for ServerConfig {
             receive_maximum: RECEIVE_MAXIMUM,
             in_flight_max: IN_FLIGHT_MAX,
             topic_alias_maximum: 16,
+            sent_topic_alias_max: 16,
             output_bytes_max: 256 * 1024,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
@@ -76,6 +83,7 @@ impl Default for ClientConfig {
             ping_timeout_ms: 10_000,
             receive_maximum: RECEIVE_MAXIMUM,
             in_flight_max: IN_FLIGHT_MAX,
+            sent_topic_alias_max: 0,
             output_bytes_max: 1024 * 1024,
         }
     }

@@ -164,6 +164,10 @@ impl<M> ClientConnection<M> {
         let limits = &mut self.flow.limits;
         // [MQTT-4.9.0-1]
         limits.in_flight_max = limits.in_flight_max.min(properties.receive_maximum.get());
+        // [MQTT-3.2.2-17] [MQTT-3.2.2-18]
+        limits.sent_alias_max = properties
+            .topic_alias_max
+            .min(self.config.sent_topic_alias_max);
         // [MQTT-3.2.2-15]
         if let Some(size_max) = properties.packet_size_max {
             limits.packet_size_max = usize::try_from(size_max.get()).unwrap_or(usize::MAX);

@@ -210,6 +210,9 @@ impl<M> ServerConnection<M> {
             let receive_maximum = properties.receive_maximum.get();
             limits.in_flight_max = limits.in_flight_max.min(receive_maximum);
             limits.problem_information = properties.request_problem_information;
+            limits.sent_alias_max = properties
+                .topic_alias_max
+                .min(self.config.sent_topic_alias_max);
             if let Some(size_max) = properties.packet_size_max {
                 limits.packet_size_max = usize::try_from(size_max.get()).unwrap_or(usize::MAX);
             }
@@ -276,6 +279,7 @@ pub(super) fn initial_limits(config: &ServerConfig) -> FlowLimits {
         in_flight_max: config.in_flight_max.get(),
         packet_size_max: usize::MAX,
         output_bytes_max: config.output_bytes_max,
+        sent_alias_max: 0,
         problem_information: true,
     }
 }

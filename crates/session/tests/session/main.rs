@@ -10,6 +10,7 @@ mod qos1;
 mod qos2;
 mod requests;
 mod resume;
+mod sent_aliases;
 mod sizes;
 mod support;
 mod topics;
