@@ -1,5 +1,6 @@
 //! [`ClientConnection`]: the client's side of one network connection.
 
+mod authentication;
 mod handshake;
 mod request;
 
@@ -9,6 +10,7 @@ use whimbrel_codec::{
     encode_pingreq,
 };
 
+use crate::authentication::Exchange;
 use crate::direction;
 use crate::event::{ClientEvent, ClientInput, Hold, TimeoutKind};
 use crate::flow::{Deliver, Flow, FlowEvent, FlowLimits, Redeliver, Resend, ResendRefused, Resent};
@@ -37,6 +39,8 @@ pub struct ClientConnection<M> {
     /// What the server still holds for this client, as far as this side knows. Until CONNACK.
     local_session: Option<SessionState<M>>,
     terms: Terms,
+    /// Of a CONNECT that names a method.
+    authentication: Option<Box<Exchange>>,
     /// `flow` has a session that is to come out again.
     has_session: bool,
 }
@@ -50,8 +54,7 @@ pub struct ClientConnection<M> {
 ///                          Closing ◀────────────────┘
 /// ```
 ///
-/// Enhanced authentication will stand between `AwaitConnAck` and `Connected`; until then every AUTH is a
-/// protocol error.
+/// An enhanced authentication goes on in `AwaitConnAck`, a new one in `Connected`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ready,
@@ -111,6 +114,7 @@ impl<M> ClientConnection<M> {
             timers: TimerTable::new(),
             local_session: None,
             terms: Terms::default(),
+            authentication: None,
             has_session: false,
         }
     }
@@ -309,8 +313,12 @@ impl<M> ClientConnection<M> {
             match timer {
                 Timer::KeepAlive => self.ping(now),
                 Timer::Handshake => {
+                    let kind = match self.state {
+                        State::Connected => TimeoutKind::Authentication,
+                        State::Ready | State::AwaitConnAck | State::Closing => TimeoutKind::Connect,
+                    };
                     self.close();
-                    return Some(TimeoutKind::Connect);
+                    return Some(kind);
                 }
                 Timer::PingResp => {
                     self.close();
@@ -417,7 +425,10 @@ impl<M> ClientConnection<M> {
                 None
             }
             PacketRef::Disconnect(disconnect) => Some(self.handle_disconnect(disconnect)?),
-            PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth), // [U5-090]
+            PacketRef::Auth(auth) => {
+                self.check_problem_information(packet_type, auth.properties)?;
+                Some(self.handle_auth(auth)?)
+            }
             PacketRef::ConnAck(_)
             | PacketRef::Connect(_)
             | PacketRef::Subscribe(_)
@@ -460,7 +471,9 @@ impl<M> ClientConnection<M> {
         packet_type: PacketType,
         properties: PropertiesRef<'_>,
     ) -> Result<(), ProtocolError> {
-        if self.terms.problem_information || properties.is_empty() {
+        let is_plain =
+            properties.reason_string().is_none() && properties.user_properties().next().is_none();
+        if self.terms.problem_information || is_plain {
             return Ok(());
         }
         Err(ProtocolError::ProblemInformation { packet_type })

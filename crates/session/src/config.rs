@@ -32,6 +32,17 @@ pub struct ServerConfig {
     pub maximum_qos: QoS,
     /// Whether clients may publish retained messages.
     pub retain_available: bool,
+    /// Whether clients may subscribe with `+` and `#`. Where they may not, MQTT 5 clients that do it all the
+    /// same are disconnected with 0xA2; those of MQTT 3.x, who are not told, are for the caller to refuse in
+    /// SUBACK [3:MQTT-3.8.3-2]. The same goes for the next two.
+    pub wildcard_subscription_available: bool,
+    /// Whether clients may give subscriptions an identifier; else 0xA1.
+    pub subscription_id_available: bool,
+    /// Whether clients may subscribe to `$share/` filters; else 0x9E.
+    pub shared_subscription_available: bool,
+    /// Whether DISCONNECT and CONNACK say in words what was wrong with a packet, to MQTT 5 clients that did not
+    /// ask for no problem information.
+    pub reason_strings: bool,
 }
 
 /// What a [`ClientConnection`](crate::ClientConnection) allows its server and itself.
@@ -71,6 +82,10 @@ impl Default for ServerConfig {
             output_bytes_max: 256 * 1024,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_id_available: true,
+            shared_subscription_available: true,
+            reason_strings: false,
         }
     }
 }

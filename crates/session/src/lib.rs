@@ -72,9 +72,6 @@
 //! * Topic aliases of the peer: `topic_alias_maximum`, each with one topic; of our own: `sent_topic_alias_max`.
 //! * QoS 2 ids held for a peer that never releases them: the 65,535 there are.
 //!
-//! Not here yet: enhanced authentication (every AUTH is a protocol error, and a CONNECT with a method is for the
-//! caller to refuse with 0x8C), and topic aliases of our own.
-//!
 //! # Features
 //!
 //! None. The minimum Rust version is that of the workspace; raising it is a minor release. [`codec`] is the layer below,
@@ -102,6 +99,7 @@ pub use crate::tick::Tick;
 
 mod ack;
 mod alias;
+mod authentication;
 mod client;
 mod config;
 mod diagnostics;

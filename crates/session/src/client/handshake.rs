@@ -6,7 +6,7 @@ use whimbrel_codec::{
     ConnAck, Connect, Decoded, Packet, PacketRef, ProtocolVersion, QoS, decode_ref,
 };
 
-use super::{ClientConnection, State, Terms};
+use super::{ClientConnection, State, Terms, authentication};
 use crate::config::PACKET_SIZE_MAX;
 use crate::event::{ClientEvent, ClientInput, Connected};
 use crate::timer::Timer;
@@ -47,6 +47,7 @@ impl<M> ClientConnection<M> {
         }
         self.flow.version = connect.version;
         self.take_own_limits(now, &connect);
+        self.authentication = authentication::begun(&connect);
         let _ = self
             .flow
             .put_packet(&mut Packet::Connect(Box::new(connect)))?;
@@ -67,7 +68,7 @@ impl<M> ClientConnection<M> {
         };
         let event = match packet {
             PacketRef::ConnAck(connack) => self.handle_conn_ack(connack.into_owned())?,
-            PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth),
+            PacketRef::Auth(auth) => self.handle_auth(auth)?,
             _ => {
                 let packet_type = packet.packet_type();
                 return Err(ProtocolError::FirstPacketNotConnAck { packet_type });
@@ -91,6 +92,7 @@ impl<M> ClientConnection<M> {
                 discarded: None,
             })));
         }
+        self.finish_authentication(&connack)?;
         let local = self.local_session.take();
         let is_present = match self.flow.version {
             // Has no Session Present; a server that was asked to keep the session has kept it [3:MQTT-4.4.0-1].

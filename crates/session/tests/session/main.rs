@@ -1,9 +1,12 @@
 //! The protocol's tables and rules as tests, one behaviour each, at simulated time.
 
+mod authentication;
+mod availability;
 mod closing;
 mod delivery;
 mod flow_control;
 mod handshake;
+mod identifiers;
 mod keep_alive;
 mod pair;
 mod qos1;
