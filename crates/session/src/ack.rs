@@ -195,14 +195,6 @@ impl AckQueue {
         Some(slot.filters as usize)
     }
 
-    /// Whether a packet of the peer with this id waits for its acknowledgement. Looks at all that wait.
-    pub(crate) fn awaits(&self, packet_id: PacketId) -> bool {
-        let is_peers = |slot: &Slot| slot.kind != AckKind::PubRel;
-        self.slots
-            .iter()
-            .any(|slot| slot.packet_id == packet_id && is_peers(slot))
-    }
-
     /// Whether `token` is one of this connection.
     pub(crate) fn knows(&self, token: &AckToken) -> bool {
         token.epoch == self.epoch && self.index(token) < self.slots.len()

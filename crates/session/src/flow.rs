@@ -194,7 +194,7 @@ impl<M> Flow<M> {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 self.check_receive_maximum()?;
                 self.session.inbound.open_at_least_once();
-                if self.version.is_v5() && self.session.inbound.is_counted(packet_id) {
+                if self.is_id_in_use(packet_id) {
                     let answer = Answer::Plain(ReasonCode::PacketIdentifierInUse);
                     self.answer_in_turn(AckKind::PubAck, packet_id, answer);
                     return Ok(None);
@@ -294,11 +294,13 @@ impl<M> Flow<M> {
         Ok(delivered(ack, item))
     }
 
-    /// Whether the peer uses an id that another of its packets on this connection has, and can be told: all its
-    /// packets share one space of ids [U5-008].
+    /// Whether a QoS 2 exchange that the peer has begun on this connection has the id, and the peer can be told:
+    /// all its packets share one space of ids [U5-008].
+    ///
+    /// Packets that wait for one acknowledgement only are not looked at: each gets its own, in order, and there
+    /// are clients that give all their requests one id.
     pub(crate) fn is_id_in_use(&self, packet_id: PacketId) -> bool {
-        self.version.is_v5()
-            && (self.session.inbound.is_counted(packet_id) || self.acks.awaits(packet_id))
+        self.version.is_v5() && self.session.inbound.is_counted(packet_id)
     }
 
     /// Owes the answer to a SUBSCRIBE or UNSUBSCRIBE of so many filters.
