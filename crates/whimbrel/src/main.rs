@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod deny;
 mod descriptors;
 mod failure;
 mod serve;
