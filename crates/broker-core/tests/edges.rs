@@ -183,7 +183,7 @@ fn an_mqtt_3_client_that_a_hook_refuses_gets_a_plain_acknowledgement_whatever_th
 
 #[test]
 fn a_will_beyond_what_connack_announces_is_refused() {
-    // [MQTT-3.2.2-12], [MQTT-3.2.2-13]
+    // [5:MQTT-3.2.2-12] [5:MQTT-3.2.2-13]
     let cases = [
         (QoS::ExactlyOnce, false, ReasonCode::QosNotSupported),
         (QoS::AtMostOnce, true, ReasonCode::RetainNotSupported),

@@ -9,7 +9,9 @@ use whimbrel_broker_core::session::codec::{
 
 #[test]
 fn session_present_says_whether_there_was_state() {
-    // [MQTT-3.2.2-2], [MQTT-3.2.2-3], [3:MQTT-3.2.2-1..3]
+    // [3:MQTT-3.1.2-4] [3:MQTT-3.1.2-6] [3:MQTT-3.1.4-3] [3:MQTT-3.2.2-1] [3:MQTT-3.2.2-2]
+    // [3:MQTT-3.2.2-3] [5:MQTT-3.1.2-4] [5:MQTT-3.1.2-5] [5:MQTT-3.1.2-6] [5:MQTT-3.1.4-4]
+    // [5:MQTT-3.2.2-2] [5:MQTT-3.2.2-3]
     for version in [V311, V5] {
         let mut rig = Rig::new();
         let first = rig.connect_with(persistent(version, "c"));
@@ -28,7 +30,7 @@ fn session_present_says_whether_there_was_state() {
 
 #[test]
 fn an_offline_session_gets_what_it_missed_in_order() {
-    // [3:MQTT-3.1.2-5], [MQTT-4.5.0-1]
+    // [3:MQTT-3.1.2-5] [3:MQTT-4.5.0-1] [5:MQTT-3.1.2-5] [5:MQTT-4.5.0-1]
     for version in [V31, V311, V5] {
         let mut rig = Rig::new();
         let publisher = rig.connect(V311, "p");
@@ -46,7 +48,7 @@ fn an_offline_session_gets_what_it_missed_in_order() {
 
 #[test]
 fn unacknowledged_messages_are_sent_again_with_dup_and_their_old_identifiers() {
-    // [MQTT-4.4.0-1], [MQTT-3.3.1-1], [MQTT-4.6.0-1]
+    // [5:MQTT-3.3.1-1] [5:MQTT-4.3.2-3] [5:MQTT-4.3.3-3] [5:MQTT-4.4.0-1]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect_with(persistent(V5, "s")).client;
@@ -65,7 +67,7 @@ fn unacknowledged_messages_are_sent_again_with_dup_and_their_old_identifiers() {
 
 #[test]
 fn after_pubrec_only_pubrel_is_sent_again() {
-    // [MQTT-4.3.3-6]
+    // [3:MQTT-4.3.3-1] [3:MQTT-4.4.0-1]
     let mut rig = Rig::new();
     let publisher = rig.connect(V311, "p");
     let subscriber = rig.connect_with(persistent(V311, "s")).client;
@@ -88,7 +90,7 @@ fn after_pubrec_only_pubrel_is_sent_again() {
 
 #[test]
 fn a_repeated_qos_2_publish_is_delivered_once() {
-    // [MQTT-4.3.3-10], D9
+    // [5:MQTT-4.3.3-10] (D9)
     let mut rig = Rig::new();
     let subscriber = rig.connect(V5, "s");
     rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
@@ -114,22 +116,27 @@ fn a_repeated_qos_2_publish_is_delivered_once() {
 
 #[test]
 fn a_second_connection_takes_the_session_over() {
-    // [MQTT-3.1.4-3], [3:MQTT-3.1.4-2]
-    let mut rig = Rig::new();
-    let old = rig.connect_with(persistent(V5, "c")).client;
-    rig.subscribe(old, "t", QoS::AtLeastOnce);
-    let new = rig.connect_with(persistent(V5, "c"));
-    assert!(new.connack.session_present);
-    let packets = rig.take(old);
-    assert!(
-        matches!(&packets[..], [Packet::Disconnect(disconnect)] if disconnect.reason == ReasonCode::SessionTakenOver),
-        "{packets:?}"
-    );
-    assert!(!rig.is_open(old));
-    let publisher = rig.connect(V5, "p");
-    rig.publish(publisher, "t", "x", QoS::AtLeastOnce);
-    assert_eq!(rig.payloads(new.client), ["x"]);
-    assert_eq!(rig.stats().takeovers, 1);
+    // [3:MQTT-3.1.4-2] [5:MQTT-3.1.4-3]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let old = rig.connect_with(persistent(version, "c")).client;
+        rig.subscribe(old, "t", QoS::AtLeastOnce);
+        let new = rig.connect_with(persistent(version, "c"));
+        assert!(new.connack.session_present);
+        let packets = rig.take(old);
+        match &packets[..] {
+            [Packet::Disconnect(disconnect)] if version.is_v5() => {
+                assert_eq!(disconnect.reason, ReasonCode::SessionTakenOver);
+            }
+            [] if !version.is_v5() => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(!rig.is_open(old));
+        let publisher = rig.connect(V5, "p");
+        rig.publish(publisher, "t", "x", QoS::AtLeastOnce);
+        assert_eq!(rig.payloads(new.client), ["x"]);
+        assert_eq!(rig.stats().takeovers, 1);
+    }
 }
 
 #[test]
@@ -154,7 +161,7 @@ fn two_thousand_takeovers_leave_one_session_and_no_residue() {
 
 #[test]
 fn a_session_ends_when_its_expiry_interval_is_over() {
-    // [MQTT-3.1.2-23], [MQTT-4.1.0-2]
+    // [5:MQTT-3.1.2-23] [5:MQTT-4.1.0-2]
     let mut rig = Rig::new();
     let mut connect = persistent(V5, "c");
     connect.properties.session_expiry_secs = 10;
@@ -173,7 +180,7 @@ fn a_session_ends_when_its_expiry_interval_is_over() {
 
 #[test]
 fn disconnect_may_change_the_expiry_interval() {
-    // U5-081
+    // [U5-081]
     let mut rig = Rig::new();
     let client = rig.connect_with(persistent(V5, "c")).client;
     let mut disconnect = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
@@ -204,7 +211,7 @@ fn a_3x_session_without_clean_session_expires_when_so_configured() {
 
 #[test]
 fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
-    // [MQTT-3.1.2-22]
+    // [5:MQTT-3.1.2-22] [5:MQTT-3.12.4-1]
     let mut rig = Rig::new();
     let mut connect = clean(V5, "c");
     connect.keep_alive_secs = 10;
@@ -226,7 +233,7 @@ fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
 
 #[test]
 fn an_expired_message_is_not_delivered_and_the_interval_counts_down_in_the_queue() {
-    // [MQTT-3.3.2-5], [MQTT-3.3.2-6]
+    // [5:MQTT-3.3.2-5] [5:MQTT-3.3.2-6]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect_with(persistent(V5, "s")).client;

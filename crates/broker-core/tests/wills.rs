@@ -36,7 +36,7 @@ fn expiring(version: ProtocolVersion, session_expiry_secs: u32) -> Connect {
 
 #[test]
 fn a_lost_connection_publishes_the_will_at_once() {
-    // [3:MQTT-3.1.2-8], [MQTT-3.1.2-8]
+    // [3:MQTT-3.1.2-8] [5:MQTT-3.1.2-7] [5:MQTT-3.1.2-8]
     for version in [V311, V5] {
         let (mut rig, listener) = rig();
         let client = rig.connect_with(with_will(clean(version, "c"), 0)).client;
@@ -47,7 +47,7 @@ fn a_lost_connection_publishes_the_will_at_once() {
 
 #[test]
 fn a_normal_disconnect_drops_the_will() {
-    // [MQTT-3.14.4-3], [3:MQTT-3.14.4-3]
+    // [3:MQTT-3.1.2-10] [3:MQTT-3.14.4-3] [5:MQTT-3.1.2-10] [5:MQTT-3.14.4-3]
     for version in [V311, V5] {
         let (mut rig, listener) = rig();
         let client = rig
@@ -62,7 +62,7 @@ fn a_normal_disconnect_drops_the_will() {
 
 #[test]
 fn any_other_disconnect_reason_keeps_the_will() {
-    // U5-083, C6
+    // [U5-083] (C6)
     for reason in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError] {
         let (mut rig, listener) = rig();
         let client = rig.connect_with(with_will(clean(V5, "c"), 0)).client;
@@ -73,6 +73,7 @@ fn any_other_disconnect_reason_keeps_the_will() {
 
 #[test]
 fn a_protocol_error_publishes_the_will() {
+    // [3:MQTT-3.1.2-8]
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(clean(V311, "c"), 0)).client;
     rig.send_raw(client, &[0xF0, 0x00]);
@@ -81,7 +82,7 @@ fn a_protocol_error_publishes_the_will() {
 
 #[test]
 fn the_will_waits_for_its_delay() {
-    // [MQTT-3.1.2-8]
+    // [5:MQTT-3.1.2-8] [5:MQTT-3.1.2-10]
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 100), 10)).client;
     rig.cut(client);
@@ -99,7 +100,7 @@ fn the_will_waits_for_its_delay() {
 
 #[test]
 fn the_end_of_the_session_ends_the_delay() {
-    // U5-030, C4
+    // [U5-030] (C4)
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 5), 10)).client;
     rig.cut(client);
@@ -119,7 +120,7 @@ fn a_session_that_ends_at_close_does_not_wait() {
 
 #[test]
 fn a_reconnect_within_the_delay_cancels_the_will() {
-    // [MQTT-3.1.3-9], C5
+    // [5:MQTT-3.1.3-9] (C5)
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 100), 10)).client;
     rig.cut(client);
@@ -179,7 +180,7 @@ fn takeover_follows_the_table() {
 
 #[test]
 fn a_retained_will_is_retained_and_keeps_its_properties() {
-    // [MQTT-3.1.2-15], [MQTT-3.1.3-10]
+    // [5:MQTT-3.1.2-15] [5:MQTT-3.1.3-10]
     let mut rig = Rig::new();
     let mut connect = with_will(clean(V5, "c"), 0);
     let will = connect.will.as_mut().expect("set above");
@@ -210,6 +211,7 @@ fn a_retained_will_is_retained_and_keeps_its_properties() {
 
 #[test]
 fn keep_alive_timeout_publishes_the_will() {
+    // [3:MQTT-3.1.2-8] [3:MQTT-3.1.2-24]
     let (mut rig, listener) = rig();
     let mut connect = with_will(clean(V311, "c"), 0);
     connect.keep_alive_secs = 2;

@@ -83,7 +83,7 @@ fn the_window_spans_a_bounded_part_of_the_ids() {
 
 #[test]
 fn more_than_the_receive_maximum_breaks_the_protocol() {
-    // [U5-053] D4
+    // [U5-053] (D4)
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Setup::new(version).own_receive_maximum(2).connect(role);
@@ -120,7 +120,7 @@ fn qos_0_and_repeats_take_no_unit_of_the_receive_maximum() {
 
 #[test]
 fn a_unit_comes_back_with_puback_pubcomp_and_an_error_pubrec() {
-    // [MQTT-3.3.4-7]
+    // [U5-107]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Setup::new(version).own_receive_maximum(1).connect(role);

@@ -50,7 +50,7 @@ fn ack_with_texts(side: &mut Driven, reason: ReasonCode) -> AckProperties {
 
 #[test]
 fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
-    // [MQTT-3.1.2-24] [MQTT-3.1.2-25] [MQTT-3.2.2-15]
+    // [5:MQTT-3.1.2-24] [5:MQTT-3.1.2-25] [5:MQTT-3.2.2-15]
     for role in [Role::Client, Role::Server] {
         let mut side = limited(role, 60);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {

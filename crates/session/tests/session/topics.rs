@@ -160,7 +160,7 @@ fn a_client_publishes_nothing_the_server_does_not_take() {
 
 #[test]
 fn a_wildcard_in_a_topic_is_told_apart() {
-    // [MQTT-3.3.2-2] D13
+    // [3:MQTT-3.3.2-2] [5:MQTT-3.3.2-2] (D13)
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let bytes: &[u8] = if version.is_v5() {
