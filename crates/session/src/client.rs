@@ -2,6 +2,7 @@
 
 mod handshake;
 mod request;
+mod subscription_ids;
 
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, FanOut, Limits, Packet, PacketId,
@@ -17,6 +18,8 @@ use crate::{
     AckToken, ClientConfig, Epoch, ProtocolError, Refused, SessionExpiry, SessionState, Tick,
     UsageError,
 };
+
+use self::subscription_ids::GivenIds;
 
 pub use self::request::{RequestRefused, SubscribeRequest, UnsubscribeRequest};
 
@@ -37,6 +40,7 @@ pub struct ClientConnection<M> {
     /// What the server still holds for this client, as far as this side knows. Until CONNACK.
     local_session: Option<SessionState<M>>,
     terms: Terms,
+    given_ids: GivenIds,
     /// `flow` has a session that is to come out again.
     has_session: bool,
 }
@@ -110,6 +114,7 @@ impl<M> ClientConnection<M> {
             timers: TimerTable::new(),
             local_session: None,
             terms: Terms::default(),
+            given_ids: GivenIds::none(),
             has_session: false,
         }
     }
@@ -389,6 +394,11 @@ impl<M> ClientConnection<M> {
         let packet_type = packet.packet_type();
         let event = match packet {
             PacketRef::Publish(publish) => {
+                // [U5-048]
+                let mut ids = publish.properties().subscription_ids();
+                if !ids.all(|id| self.given_ids.allow(id)) {
+                    return Err(ProtocolError::SubscriptionIdUnknown);
+                }
                 self.flow.handle_publish(publish)?.map(ClientEvent::Publish)
             }
             PacketRef::PubAck(ack) => {

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU16;
 
-use whimbrel_session::codec::topic::TopicName;
+use whimbrel_session::codec::topic::{ByteStr, TopicName};
 use whimbrel_session::codec::{
-    Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubscriptionId,
+    Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubscribeFilter, SubscriptionId,
+    SubscriptionOptions,
 };
-use whimbrel_session::{ProtocolError, Refused};
+use whimbrel_session::{ProtocolError, Refused, SubscribeRequest};
 
 use crate::support::{Driven, Role, Seen, Setup, VERSIONS, everywhere, id, publish};
 
@@ -111,8 +112,50 @@ fn a_clients_publish_has_no_subscription_identifier() {
     let error = side.feed(&packet).expect_err("a client's");
     assert_eq!(error, ProtocolError::SubscriptionIdFromClient);
     assert_eq!(error.reason_code(), ReasonCode::ProtocolError);
+}
+
+#[test]
+fn a_servers_publish_has_only_identifiers_that_the_client_gave() {
+    // [U5-048]
+    let carrying = |number| {
+        let topic = TopicName::new("a").expect("a valid name");
+        let id = SubscriptionId::new(number).expect("not 0");
+        Packet::Publish(Publish::builder(topic).subscription_id(id).build())
+    };
+    let subscribe = |side: &mut Driven, number| {
+        let now = side.now;
+        let filter = SubscribeFilter {
+            filter: ByteStr::from("a"),
+            options: SubscriptionOptions::default(),
+        };
+        let request = SubscribeRequest {
+            filters: vec![filter],
+            subscription_id: SubscriptionId::new(number),
+            ..SubscribeRequest::default()
+        };
+        side.client().subscribe(now, request).expect("room");
+    };
     let mut side = Driven::connected(Role::Client, V5);
-    side.feed_one(&packet);
+    subscribe(&mut side, 7);
+    // The message may come before SUBACK [U5-061].
+    side.feed_one(&carrying(7));
+    subscribe(&mut side, 8);
+    side.feed_one(&carrying(7));
+    side.feed_one(&carrying(8));
+    side.sent();
+    let error = side.feed(&carrying(9)).expect_err("9 was not given");
+    assert_eq!(error, ProtocolError::SubscriptionIdUnknown);
+    assert_eq!(error.reason_code(), ReasonCode::ProtocolError);
+    assert!(side.is_closing());
+
+    let mut side = Driven::connected(Role::Client, V5);
+    let error = side.feed(&carrying(1)).expect_err("none was given");
+    assert_eq!(error, ProtocolError::SubscriptionIdUnknown);
+
+    // A session that goes on may have subscriptions of an earlier connection.
+    let session = Driven::connected(Role::Client, V5).lose();
+    let mut side = Setup::new(V5).resuming(session).connect(Role::Client);
+    side.feed_one(&carrying(1));
 }
 
 #[test]
