@@ -176,6 +176,36 @@ fn the_wrong_answer_is_a_usage_error_and_sends_nothing() {
 }
 
 #[test]
+fn a_code_about_the_whole_request_is_given_for_each_filter() {
+    // [U5-064]
+    let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
+    let reason = ReasonCode::PacketIdentifierInUse;
+    let token = side.feed_one(&subscribe(1, &["a", "b", "c"])).token();
+    let packet_type = PacketType::SubAck;
+    let once = side.server().ack_subscribe(token, &[reason]);
+    assert_eq!(once, Err(UsageError::CodeCount { packet_type }));
+    let token = side.feed_one(&unsubscribe(1, &["a", "b"])).token();
+    let packet_type = PacketType::UnsubAck;
+    let once = side.server().ack_unsubscribe(token, &[reason]);
+    assert_eq!(once, Err(UsageError::CodeCount { packet_type }));
+    assert!(side.sent().is_empty());
+
+    let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
+    let token = side.feed_one(&subscribe(1, &["a", "b", "c"])).token();
+    let each = [reason; 3];
+    side.server()
+        .ack_subscribe(token, &each)
+        .expect("a code each");
+    assert_eq!(side.sent_one(), sub_ack(1, &each));
+    let token = side.feed_one(&unsubscribe(1, &["a", "b"])).token();
+    let each = [reason; 2];
+    side.server()
+        .ack_unsubscribe(token, &each)
+        .expect("a code each");
+    assert_eq!(side.sent_one(), unsub_ack(1, &each));
+}
+
+#[test]
 fn no_local_on_a_shared_subscription_breaks_the_protocol() {
     // [5:MQTT-3.8.3-4] (E4)
     let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
