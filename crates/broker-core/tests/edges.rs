@@ -155,6 +155,25 @@ fn a_qos_2_message_that_a_hook_cut_off_is_new_when_it_comes_again() {
 }
 
 #[test]
+fn a_packet_that_a_hook_can_not_handle_now_closes_its_connection() {
+    // [3:MQTT-4.8.0-2]
+    for version in [V311, V5] {
+        let mut rig = Rig::with(|config| config.shards = 1);
+        let subscriber = rig.connect(version, "s");
+        rig.subscribe(subscriber, "t", QoS::AtMostOnce);
+        let publisher = rig.connect(version, "p");
+        let publish = publication("t", "x", first(QoS::AtLeastOnce, 1));
+        let verdict = Verdict::Disconnect(ReasonCode::ServerBusy);
+        publish_under(&mut rig, version, publisher, publish, verdict);
+        assert!(!rig.is_open(publisher));
+        let acknowledged = |packet: &Packet| matches!(packet, Packet::PubAck(_));
+        assert!(!rig.take(publisher).iter().any(acknowledged));
+        assert!(rig.is_open(subscriber));
+        assert_eq!(rig.payloads(subscriber), [""; 0]);
+    }
+}
+
+#[test]
 fn a_refusal_that_puback_has_no_code_for_does_not_hold_later_acknowledgements_back() {
     let mut rig = Rig::with(|config| config.shards = 1);
     let publisher = rig.connect(V5, "p");

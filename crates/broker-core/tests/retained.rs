@@ -71,6 +71,23 @@ fn an_empty_payload_deletes_and_is_forwarded() {
 }
 
 #[test]
+fn a_retained_message_of_qos_0_replaces_the_one_before_it() {
+    // [3:MQTT-3.3.1-5] [3:MQTT-3.3.1-7] [5:MQTT-3.3.1-5]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher = rig.connect(version, "p");
+        rig.publish_retained(publisher, "t", "old", QoS::ExactlyOnce);
+        rig.publish_retained(publisher, "t", "new", QoS::AtMostOnce);
+        let subscriber = rig.connect(version, "s");
+        rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
+        let got = rig.messages(subscriber);
+        assert_eq!(got.len(), 1);
+        assert_eq!(got[0].payload(), b"new");
+        assert_eq!(got[0].delivery(), Delivery::AtMostOnce);
+    }
+}
+
+#[test]
 fn retain_handling_0_sends_at_every_subscribe() {
     // [5:MQTT-3.3.1-9] [5:MQTT-3.8.4-4]
     let mut rig = Rig::new();

@@ -29,6 +29,73 @@ fn session_present_says_whether_there_was_state() {
 }
 
 #[test]
+fn sessions_are_kept_by_their_client_id() {
+    // [3:MQTT-3.1.3-2] [5:MQTT-3.1.3-2]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let one = rig.connect_with(persistent(version, "one")).client;
+        rig.subscribe(one, "t", QoS::AtLeastOnce);
+        rig.cut(one);
+        for other in ["One", "one ", "on", "other"] {
+            let other = rig.connect_with(persistent(version, other));
+            assert!(!other.connack.session_present);
+            assert!(rig.is_open(other.client));
+        }
+        let publisher = rig.connect(version, "p");
+        rig.publish(publisher, "t", "x", QoS::AtLeastOnce);
+        let one = rig.connect_with_messages(persistent(version, "one"));
+        assert_eq!(rig.payloads(one), ["x"]);
+    }
+}
+
+#[test]
+fn every_client_id_of_1_to_23_digits_and_letters_is_accepted() {
+    // [3:MQTT-3.1.3-5] [5:MQTT-3.1.3-5]
+    let allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        for length in 1..=23 {
+            let id = &allowed[..length];
+            let connected = rig.connect_with(clean(version, id));
+            assert_eq!(connected.connack.reason, ReasonCode::Success, "{id}");
+        }
+        for character in allowed.chars() {
+            let id = character.to_string().repeat(23);
+            let connected = rig.connect_with(clean(version, &id));
+            assert_eq!(connected.connack.reason, ReasonCode::Success, "{id}");
+        }
+    }
+}
+
+#[test]
+fn a_session_lasts_at_least_as_long_as_its_connection() {
+    // [3:MQTT-4.1.0-1] [3:MQTT-4.1.0-2] [5:MQTT-4.1.0-1]
+    for version in [V311, V5] {
+        for (clean_start, expiry_secs) in [(true, 0), (false, 10)] {
+            let mut rig = Rig::with(|config| config.v3_session_expiry_secs = 10);
+            let mut connect = persistent(version, "c");
+            connect.clean_start = clean_start;
+            if version.is_v5() {
+                connect.properties.session_expiry_secs = expiry_secs;
+            }
+            let client = rig.connect_with(connect).client;
+            rig.subscribe(client, "t", QoS::ExactlyOnce);
+            let publisher = rig.connect(version, "p");
+            rig.publish(publisher, "t", "open", QoS::ExactlyOnce);
+            let sent = deliveries(&rig.take(client));
+            rig.advance_secs(100_000);
+            assert!(rig.is_open(client));
+            // Subscription and open exchange are still there.
+            rig.publish(publisher, "t", "x", QoS::AtMostOnce);
+            assert_eq!(rig.payloads(client), ["x"]);
+            let id = sent[0].packet_id().expect("QoS 2");
+            rig.send(client, Packet::PubRec(Ack::success(id)));
+            assert_eq!(rig.take(client), [Packet::PubRel(Ack::success(id))]);
+        }
+    }
+}
+
+#[test]
 fn an_offline_session_gets_what_it_missed_in_order() {
     // [3:MQTT-3.1.2-5] [3:MQTT-4.5.0-1] [5:MQTT-3.1.2-5] [5:MQTT-4.5.0-1]
     for version in [V31, V311, V5] {

@@ -210,6 +210,45 @@ fn a_retained_will_is_retained_and_keeps_its_properties() {
 }
 
 #[test]
+fn a_will_is_retained_exactly_when_it_says_so() {
+    // [3:MQTT-3.1.2-16] [3:MQTT-3.1.2-17] [5:MQTT-3.1.2-14] [5:MQTT-3.1.2-15]
+    for version in [V311, V5] {
+        for retain in [false, true] {
+            let (mut rig, listener) = rig();
+            let mut connect = with_will(clean(version, "c"), 0);
+            connect.will.as_mut().expect("set above").retain = retain;
+            let client = rig.connect_with(connect).client;
+            rig.cut(client);
+            let live = rig.messages(listener);
+            assert_eq!(live.len(), 1);
+            assert!(!live[0].retain(), "an established subscription");
+            let late = rig.connect(version, "late");
+            rig.subscribe(late, "will", QoS::AtMostOnce);
+            let stored = rig.messages(late);
+            assert_eq!(stored.len(), usize::from(retain));
+            assert!(stored.iter().all(|publish| publish.retain()));
+        }
+    }
+}
+
+#[test]
+fn a_client_without_a_will_leaves_nothing() {
+    // [3:MQTT-3.1.2-12]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let listener = rig.connect(version, "listener");
+        rig.subscribe(listener, "#", QoS::AtLeastOnce);
+        let client = rig.connect(version, "c");
+        rig.cut(client);
+        let client = rig.connect(version, "c");
+        rig.send_raw(client, &[0x00, 0x00]);
+        assert!(!rig.is_open(client));
+        rig.advance_secs(4_000);
+        assert_eq!(rig.payloads(listener), [""; 0]);
+    }
+}
+
+#[test]
 fn keep_alive_timeout_publishes_the_will() {
     // [3:MQTT-3.1.2-8] [3:MQTT-3.1.2-24]
     let (mut rig, listener) = rig();
