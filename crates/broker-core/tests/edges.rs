@@ -17,7 +17,7 @@ use whimbrel_broker_core::session::codec::{
 
 #[test]
 fn a_client_that_falls_silent_after_it_was_held_back_is_still_noticed() {
-    // [MQTT-3.1.2-22]: the pause outlasts the armed deadline.
+    // [3:MQTT-3.1.2-24]: the pause outlasts the armed deadline.
     let mut rig = Rig::with(|config| {
         config.shards = 1;
         config.journal = true;
@@ -221,12 +221,13 @@ fn a_will_beyond_what_connack_announces_is_refused() {
             matches!(&packets[..], [Packet::ConnAck(connack)] if connack.reason == expected),
             "{packets:?}"
         );
+        assert!(!rig.is_open(client));
     }
 }
 
 #[test]
 fn a_client_that_reads_nothing_does_not_escape_its_keep_alive() {
-    // [MQTT-3.1.2-22]: its input is held back by output that it alone can take.
+    // [3:MQTT-3.1.2-24]: its input is held back by output that it alone can take.
     let mut rig = Rig::with(|config| config.connection.output_bytes_max = 64);
     let mut connect = clean(V311, "c");
     connect.keep_alive_secs = 10;

@@ -103,13 +103,19 @@ fn an_offline_session_gets_what_it_missed_in_order() {
         let publisher = rig.connect(V311, "p");
         let subscriber = rig.connect_with(persistent(version, "s")).client;
         rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
-        rig.cut(subscriber);
+        let other = rig.connect_with(persistent(version, "other")).client;
+        rig.subscribe(other, "+", QoS::AtLeastOnce);
+        for client in [subscriber, other] {
+            rig.cut(client);
+        }
         for count in 0..5 {
             rig.publish(publisher, "t", &count.to_string(), QoS::AtLeastOnce);
         }
         rig.publish(publisher, "t", "not kept", QoS::AtMostOnce);
-        let subscriber = rig.connect_with_messages(persistent(version, "s"));
-        assert_eq!(rig.payloads(subscriber), ["0", "1", "2", "3", "4"]);
+        for id in ["s", "other"] {
+            let subscriber = rig.connect_with_messages(persistent(version, id));
+            assert_eq!(rig.payloads(subscriber), ["0", "1", "2", "3", "4"]);
+        }
     }
 }
 
@@ -324,6 +330,44 @@ fn an_expired_message_is_not_delivered_and_the_interval_counts_down_in_the_queue
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].payload(), b"long");
     assert_eq!(got[0].properties().message_expiry_secs(), Some(40));
+}
+
+#[test]
+fn a_qos_2_exchange_that_has_begun_is_finished_though_its_message_expires() {
+    // [5:MQTT-4.3.3-7] [5:MQTT-4.3.3-13]
+    let mut rig = Rig::new();
+    let subscriber = rig.connect_with(persistent(V5, "s")).client;
+    rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
+    let publisher = rig.connect(V5, "p");
+    let properties = MessageProperties::builder()
+        .message_expiry_secs(5)
+        .build()
+        .expect("valid");
+    let delivery = Delivery::first(QoS::ExactlyOnce, PacketId::MIN);
+    let publish = Publish::builder(name("t"))
+        .payload("x")
+        .delivery(delivery)
+        .properties(&properties)
+        .build();
+    rig.send(publisher, Packet::Publish(publish));
+    let pub_rec = Packet::PubRec(Ack::success(PacketId::MIN));
+    assert_eq!(rig.take(publisher), [pub_rec]);
+    let sent = deliveries(&rig.take(subscriber));
+    assert_eq!(sent.len(), 1);
+    rig.cut(subscriber);
+    rig.advance_secs(60);
+
+    // The receiver of the expired message finishes.
+    rig.send(publisher, Packet::PubRel(Ack::success(PacketId::MIN)));
+    let pub_comp = Packet::PubComp(Ack::success(PacketId::MIN));
+    assert_eq!(rig.take(publisher), [pub_comp]);
+    // So does its sender.
+    let subscriber = rig.connect_with_messages(persistent(V5, "s"));
+    let resent = deliveries(&rig.take(subscriber));
+    assert_eq!(resent, [sent[0].repeated()]);
+    let id = sent[0].packet_id().expect("QoS 2");
+    rig.send(subscriber, Packet::PubRec(Ack::success(id)));
+    assert_eq!(rig.take(subscriber), [Packet::PubRel(Ack::success(id))]);
 }
 
 #[test]

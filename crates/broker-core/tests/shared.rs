@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use support::{Client, Rig, V5, V311, persistent};
 use whimbrel_broker_core::session::codec::{
-    Ack, Delivery, Packet, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
+    Ack, Packet, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
 };
 
 /// Members on both shards, and a publisher.
@@ -152,23 +152,29 @@ fn messages_wait_for_an_offline_member_only_while_nobody_is_connected() {
 #[test]
 fn a_rejected_message_goes_to_no_other_member() {
     // [5:MQTT-4.8.2-6]
-    let (mut rig, members, publisher) = rig_with_members(2, QoS::AtLeastOnce);
-    rig.publish(publisher, "t/x", "x", QoS::AtLeastOnce);
-    let mut rejected = 0;
-    for &member in &members {
-        for packet in rig.take(member) {
-            if let Packet::Publish(publish) = packet
-                && let Delivery::AtLeastOnce { id, .. } = publish.delivery()
-            {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let (mut rig, members, publisher) = rig_with_members(2, qos);
+        rig.publish(publisher, "t/x", "x", qos);
+        let mut rejected = 0;
+        for &member in &members {
+            for packet in rig.take(member) {
+                let Packet::Publish(publish) = packet else {
+                    continue;
+                };
                 rejected += 1;
+                let id = publish.packet_id().expect("QoS 1 or 2");
                 let ack = Ack::new(id, ReasonCode::UnspecifiedError);
-                rig.send(member, Packet::PubAck(ack));
+                let rejection = match publish.delivery().qos() {
+                    QoS::ExactlyOnce => Packet::PubRec(ack),
+                    _ => Packet::PubAck(ack),
+                };
+                rig.send(member, rejection);
             }
         }
-    }
-    assert_eq!(rejected, 1);
-    for &member in &members {
-        assert!(rig.take(member).is_empty());
+        assert_eq!(rejected, 1);
+        for &member in &members {
+            assert!(rig.take(member).is_empty());
+        }
     }
 }
 

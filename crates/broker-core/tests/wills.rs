@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use support::{Client, Rig, V5, V311, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
-    Connect, MessageProperties, Packet, ProtocolVersion, QoS, ReasonCode, Will,
+    Connect, MessageProperties, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Will,
 };
 
 fn with_will(mut connect: Connect, delay_secs: u32) -> Connect {
@@ -94,7 +94,7 @@ fn the_will_waits_for_its_delay() {
     assert_eq!(
         rig.payloads(listener),
         [""; 0],
-        "published once [MQTT-3.1.2-10]"
+        "published once [5:MQTT-3.1.2-10]"
     );
 }
 
@@ -226,7 +226,7 @@ fn a_will_is_retained_exactly_when_it_says_so() {
             rig.subscribe(late, "will", QoS::AtMostOnce);
             let stored = rig.messages(late);
             assert_eq!(stored.len(), usize::from(retain));
-            assert!(stored.iter().all(|publish| publish.retain()));
+            assert!(stored.iter().all(Publish::retain));
         }
     }
 }

@@ -222,7 +222,7 @@ fn a_server_never_sends_a_session_expiry_and_a_client_never_takes_one() {
 
 #[test]
 fn reason_codes_of_the_other_side_break_the_protocol() {
-    // [MQTT-3.14.2-1]
+    // [5:MQTT-3.14.2-1]
     let version = ProtocolVersion::V5;
     for (role, reason) in [
         (Role::Server, ReasonCode::ServerShuttingDown),
@@ -239,7 +239,7 @@ fn reason_codes_of_the_other_side_break_the_protocol() {
 
 #[test]
 fn own_disconnects_keep_to_the_own_column() {
-    // [MQTT-3.14.2-1]
+    // [5:MQTT-3.14.2-1]
     let version = ProtocolVersion::V5;
     let packet_type = PacketType::Disconnect;
     for reason in ReasonCode::ALL {

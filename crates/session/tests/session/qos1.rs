@@ -54,7 +54,7 @@ fn puback_ends_the_exchange_and_gives_quota_and_id_back() {
 
 #[test]
 fn an_error_puback_ends_the_exchange_and_nothing_is_resent() {
-    // [MQTT-4.4.0-2] [U5-112] [U5-013]
+    // [5:MQTT-4.4.0-2] [U5-112] [U5-013]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Driven::connected(role, version);

@@ -67,7 +67,7 @@ fn pubrec_leads_to_pubrel_once_it_is_recorded() {
 
 #[test]
 fn an_error_pubrec_ends_the_exchange_without_pubrel() {
-    // [MQTT-4.4.0-2] [U5-054]
+    // [5:MQTT-4.4.0-2] [U5-054]
     for role in [Role::Client, Role::Server] {
         let mut side = sender(role, ProtocolVersion::V5);
         let refusal = Packet::PubRec(failed(1, ReasonCode::NotAuthorized));
@@ -243,7 +243,7 @@ fn pubcomp_for_a_free_id_is_ignored() {
 
 #[test]
 fn pubrels_leave_in_the_order_of_their_pubrecs() {
-    // [3:MQTT-4.6.0-4] [MQTT-4.6.0-4]
+    // [3:MQTT-4.6.0-4] [5:MQTT-4.6.0-4]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         for item in 1..=3 {
@@ -260,7 +260,7 @@ fn pubrels_leave_in_the_order_of_their_pubrecs() {
 
 #[test]
 fn pubrecs_leave_in_the_order_of_their_publications() {
-    // [3:MQTT-4.6.0-3] [MQTT-4.6.0-3]
+    // [3:MQTT-4.6.0-3] [5:MQTT-4.6.0-3]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let tokens = [4, 2, 3].map(|number| {
@@ -293,7 +293,6 @@ fn one_id_may_be_in_use_both_ways_at_once() {
 
 #[test]
 fn an_expired_message_is_resent_and_its_handshake_finished() {
-    // [5:MQTT-4.3.3-7] [5:MQTT-4.3.3-13]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut sent = sender(role, version);
@@ -387,7 +386,7 @@ fn dup_with_an_unknown_id_is_a_new_message() {
 
 #[test]
 fn after_an_error_pubrec_the_id_is_a_new_message() {
-    // [MQTT-4.3.3-9]
+    // [5:MQTT-4.3.3-9]
     for role in [Role::Client, Role::Server] {
         let mut side = Driven::connected(role, ProtocolVersion::V5);
         for _ in 0..2 {
@@ -414,7 +413,7 @@ fn a_refusal_in_3_x_is_a_plain_pubrec_and_the_id_is_held() {
 
 #[test]
 fn after_pubcomp_the_id_is_a_new_message() {
-    // [3:MQTT-4.3.3-2] [MQTT-4.3.3-12]
+    // [3:MQTT-4.3.3-2] [5:MQTT-4.3.3-12]
     for (role, version) in everywhere() {
         let mut side = holder(role, version);
         let token = side.feed_one(&pub_rel(9)).token();
@@ -552,7 +551,7 @@ fn a_withheld_pubcomp_lets_pubrel_come_again() {
 
 #[test]
 fn a_qos_2_message_holds_its_quota_until_pubcomp() {
-    // [MQTT-4.9.0-2] [U5-107]
+    // [5:MQTT-4.9.0-2] [U5-107]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(1).connect(role);
         side.publish(QoS::ExactlyOnce, 7).expect("room");

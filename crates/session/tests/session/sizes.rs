@@ -12,7 +12,9 @@ use whimbrel_session::{
     ServerConnection, SubscribeRequest, UsageError,
 };
 
-use crate::support::{Driven, NOW, Role, Setup, encoded, pub_ack, pub_rec, pub_rel, publish};
+use crate::support::{
+    Driven, NOW, Role, Setup, decoded, encoded, pub_ack, pub_rec, pub_rel, publish,
+};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -173,7 +175,7 @@ fn suback_and_unsuback_carry_no_texts_that_could_make_them_too_large() {
 
 #[test]
 fn a_client_that_wants_no_texts_gets_none_on_acknowledgements() {
-    // [MQTT-3.1.2-29]
+    // [5:MQTT-3.1.2-29]
     let mut setup = Setup::new(V5);
     setup.connect.properties.request_problem_information = false;
     let mut side = setup.connect(Role::Server);
@@ -234,8 +236,15 @@ fn texts_of_a_disconnect_give_way_one_after_the_other() {
 
 #[test]
 fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
-    // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
-    for (size_max, fits) in [(30, true), (10, false)] {
+    // [5:MQTT-3.2.2-19] [5:MQTT-3.2.2-20]
+    // CONNACK alone has more than ten bytes here, with what it announces.
+    let table = [
+        (200, Some((true, true))),
+        (70, Some((true, false))),
+        (30, Some((false, false))),
+        (10, None),
+    ];
+    for (size_max, left) in table {
         let mut connect = Setup::new(V5).connect;
         connect.properties.packet_size_max = NonZeroU32::new(size_max);
         let config = ServerConfig::default();
@@ -246,20 +255,32 @@ fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
         accept.properties.reason_string = texts().reason_string;
         accept.properties.user_properties = texts().user_properties;
         let accepted = server.accept(NOW, accept);
-        if fits {
-            assert_eq!(accepted, Ok(()));
-            assert!(server.output().len() <= 30);
-        } else {
+        let Some((has_reason, has_property)) = left else {
             assert_eq!(accepted, Err(UsageError::TooLarge));
             assert!(server.output().is_empty());
             assert!(server.is_closing());
-        }
+            continue;
+        };
+        assert_eq!(accepted, Ok(()));
+        let sent = server.output().chunk();
+        assert!(sent.len() <= usize::try_from(size_max).expect("small"));
+        let sent = decoded(sent, V5);
+        let [Packet::ConnAck(connack)] = &sent[..] else {
+            panic!("{sent:?}");
+        };
+        let properties = &connack.properties;
+        assert_eq!(properties.reason_string.is_some(), has_reason, "{size_max}");
+        assert_eq!(
+            !properties.user_properties.is_empty(),
+            has_property,
+            "{size_max}"
+        );
     }
 }
 
 #[test]
 fn a_suback_that_the_client_does_not_accept_ends_the_connection() {
-    // [MQTT-3.1.2-24]
+    // [5:MQTT-3.1.2-24]
     let mut side = limited(Role::Server, 30);
     let filters = vec![ByteStr::from("a"); 100];
     let request = Packet::Unsubscribe(Unsubscribe {
@@ -281,7 +302,7 @@ fn a_suback_that_the_client_does_not_accept_ends_the_connection() {
 
 #[test]
 fn a_request_too_large_for_the_server_is_refused() {
-    // [MQTT-3.2.2-15]
+    // [5:MQTT-3.2.2-15]
     let mut side = limited(Role::Client, 30);
     let now = side.now;
     let filter = SubscribeFilter {
