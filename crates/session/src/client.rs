@@ -3,6 +3,7 @@
 mod authentication;
 mod handshake;
 mod request;
+mod subscription_ids;
 
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, FanOut, Limits, Packet, PacketId,
@@ -19,6 +20,8 @@ use crate::{
     AckToken, ClientConfig, Epoch, ProtocolError, Refused, SessionExpiry, SessionState, Tick,
     UsageError,
 };
+
+use self::subscription_ids::GivenIds;
 
 pub use self::request::{RequestRefused, SubscribeRequest, UnsubscribeRequest};
 
@@ -41,6 +44,7 @@ pub struct ClientConnection<M> {
     terms: Terms,
     /// Of a CONNECT that names a method.
     authentication: Option<Box<Exchange>>,
+    given_ids: GivenIds,
     /// `flow` has a session that is to come out again.
     has_session: bool,
 }
@@ -115,6 +119,7 @@ impl<M> ClientConnection<M> {
             local_session: None,
             terms: Terms::default(),
             authentication: None,
+            given_ids: GivenIds::none(),
             has_session: false,
         }
     }
@@ -398,6 +403,11 @@ impl<M> ClientConnection<M> {
         let packet_type = packet.packet_type();
         let event = match packet {
             PacketRef::Publish(publish) => {
+                // [U5-048]
+                let mut ids = publish.properties().subscription_ids();
+                if !ids.all(|id| self.given_ids.allow(id)) {
+                    return Err(ProtocolError::SubscriptionIdUnknown);
+                }
                 self.flow.handle_publish(publish)?.map(ClientEvent::Publish)
             }
             PacketRef::PubAck(ack) => {

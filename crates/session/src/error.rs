@@ -64,6 +64,9 @@ pub enum ProtocolError {
     /// A client's PUBLISH has a Subscription Identifier [MQTT-3.3.4-6].
     #[error("subscription identifier in a PUBLISH of a client")]
     SubscriptionIdFromClient,
+    /// A server's PUBLISH has a Subscription Identifier that this client did not give [U5-048].
+    #[error("subscription identifier that was not given")]
+    SubscriptionIdUnknown,
     /// A PUBLISH is above the Maximum QoS [U5-038].
     #[error("publish above the maximum QoS")]
     QosNotSupported,
@@ -221,6 +224,7 @@ impl ProtocolError {
             | Self::NotAuthenticated { .. }
             | Self::TopicAliasUnknown
             | Self::SubscriptionIdFromClient
+            | Self::SubscriptionIdUnknown
             | Self::UnexpectedAck { .. }
             | Self::ReleaseBeforeReceived
             | Self::ReasonCodeCount { .. }
@@ -258,6 +262,7 @@ impl ProtocolError {
             Self::TopicAliasInvalid => "U5-050",
             Self::TopicAliasUnknown => "U5-051",
             Self::SubscriptionIdFromClient => "MQTT-3.3.4-6",
+            Self::SubscriptionIdUnknown => "U5-048",
             Self::QosNotSupported => "U5-038",
             Self::RetainNotSupported => "U5-039",
             Self::WildcardNotSupported

@@ -6,6 +6,7 @@ use whimbrel_codec::{
     ConnAck, Connect, Decoded, Packet, PacketRef, ProtocolVersion, QoS, decode_ref,
 };
 
+use super::subscription_ids::GivenIds;
 use super::{ClientConnection, State, Terms, authentication};
 use crate::config::PACKET_SIZE_MAX;
 use crate::event::{ClientEvent, ClientInput, Connected};
@@ -105,6 +106,9 @@ impl<M> ClientConnection<M> {
             return Err(ProtocolError::SessionPresent);
         }
         self.take_server_limits(&connack);
+        if is_present {
+            self.given_ids = GivenIds::Unknown;
+        }
         let (resumed, discarded) = if is_present {
             (local, None)
         } else {
