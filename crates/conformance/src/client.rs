@@ -12,7 +12,7 @@ use whimbrel_codec::{
 };
 
 use crate::context::{Context, SESSION_EXPIRY_SECS};
-use crate::link::Link;
+use crate::link::{Event, Link};
 use crate::verdict::Outcome;
 use crate::wire;
 
@@ -174,11 +174,9 @@ impl Client {
     /// # Errors
     /// As [`receive`](Client::receive), or when it is on another topic.
     pub async fn receive_on(&mut self, topic: &str) -> Outcome<Publish> {
-        let publish = self.receive().await?;
-        let received = publish.topic().map_or("", |name| name.as_str()).to_owned();
-        self.context()
-            .check_eq("a PUBLISH on topic", topic, &received)?;
-        Ok(publish)
+        let expected = format!("PUBLISH on {topic:?}");
+        self.receive_if(&expected, |publish| is_on(publish, topic))
+            .await
     }
 
     /// The next PUBLISH, which has to have this topic and payload, acknowledged.
@@ -186,9 +184,28 @@ impl Client {
     /// # Errors
     /// As [`receive_on`](Client::receive_on), or when it has another payload.
     pub async fn receive_message(&mut self, topic: &str, payload: &str) -> Outcome<Publish> {
-        let publish = self.receive_on(topic).await?;
-        let received = String::from_utf8_lossy(publish.payload()).into_owned();
-        self.context().check_eq("payload", payload, &received)?;
+        let expected = format!("PUBLISH on {topic:?} with payload {payload:?}");
+        let wanted =
+            |publish: &Publish| is_on(publish, topic) && publish.payload() == payload.as_bytes();
+        self.receive_if(&expected, wanted).await
+    }
+
+    /// The next PUBLISH, which has to be a `wanted` one, acknowledged.
+    async fn receive_if(
+        &mut self,
+        expected: &str,
+        wanted: impl FnOnce(&Publish) -> bool,
+    ) -> Outcome<Publish> {
+        let take = |packet: &Packet| match packet {
+            Packet::Publish(publish) => Some(publish.clone()),
+            _ => None,
+        };
+        let publish = self.expect(expected, take).await?;
+        if !wanted(&publish) {
+            let event = Event::Packet(Packet::Publish(publish));
+            return Err(self.fail_with(expected, &event));
+        }
+        self.acknowledge(&publish).await?;
         Ok(publish)
     }
 
@@ -224,12 +241,16 @@ impl Client {
         self.send(&Packet::Disconnect(Box::new(disconnect))).await?;
         // The broker should close first: then it has certainly taken notice. Whether it does is for a case to say.
         let silence = self.context().timing().silence;
-        while let crate::link::Event::Packet(_) = self.next(silence).await {}
+        while let Event::Packet(_) = self.next(silence).await {}
         Ok(())
     }
 
     /// Cuts the connection without DISCONNECT.
     pub fn cut(self) {}
+}
+
+fn is_on(publish: &Publish, topic: &str) -> bool {
+    publish.topic().is_some_and(|name| name.as_str() == topic)
 }
 
 /// How to connect.

@@ -34,6 +34,8 @@ pub struct Link {
     last: Bytes,
     /// The broker has closed the connection, or writing failed.
     closed: bool,
+    /// In which form the next CONNACK may come, besides the one of this version.
+    other_version: Option<ProtocolVersion>,
 }
 
 /// What came, or that nothing did.
@@ -77,6 +79,7 @@ impl Link {
             kept: VecDeque::new(),
             last: Bytes::new(),
             closed: false,
+            other_version: None,
         })
     }
 
@@ -170,8 +173,18 @@ impl Link {
         self.context.transcript().note(&self.name, how);
     }
 
+    /// Takes a CONNACK in the form of `other` too: a broker that is asked for a version it does not know has to choose one.
+    pub fn allow_connack_of(&mut self, other: ProtocolVersion) {
+        self.other_version = Some(other);
+    }
+
     fn take_packet(&mut self) -> Option<Event> {
-        let decoded = decode_ref(&self.input, self.version(), &Limits::PROTOCOL);
+        let limits = &Limits::PROTOCOL;
+        let decoded = decode_ref(&self.input, self.version(), limits);
+        let decoded = match (decoded, self.other_version) {
+            (Err(_), Some(other)) => decode_ref(&self.input, other, limits),
+            (decoded, _) => decoded,
+        };
         let (packet, length) = match decoded {
             Ok(Some(decoded)) => (decoded.packet.into_owned(), decoded.length),
             Ok(None) => return None,

@@ -168,6 +168,12 @@ pub async fn accepts_connect(context: &Context, connect: impl AsRef<[u8]>) -> Ou
     Ok(link)
 }
 
+/// What a malformed CONNECT may be answered with before the connection is closed: in 5.0 a CONNACK with one of
+/// [`MALFORMED`], in 3.x nothing [3:MQTT-3.1.4-1], [3:MQTT-3.2.2-6].
+pub fn malformed_connect(context: &Context) -> &'static [ReasonCode] {
+    if context.is_v5() { MALFORMED } else { &[] }
+}
+
 /// The codes for a packet that can't be parsed or breaks a rule: the standard's own text is not always clear which, and
 /// either may be reported (U5-113, F10).
 pub const MALFORMED: &[ReasonCode] = &[ReasonCode::MalformedPacket, ReasonCode::ProtocolError];

@@ -145,7 +145,12 @@ pub async fn run(
     };
     let mut probed = Vec::new();
     for version in &options.versions {
-        probed.push((*version, runner.probe(*version).await));
+        probed.push((
+            *version,
+            runner
+                .probe(*version, options.timing.unwrap_or_default())
+                .await,
+        ));
     }
     if options.probe == Probe::Required {
         require_service(target, &probed)?;
@@ -301,8 +306,7 @@ impl Runner {
     }
 
     /// Asks the broker what it can do and how fast it answers.
-    async fn probe(&self, version: ProtocolVersion) -> Result<Found, ProbeError> {
-        let timing = Timing::default();
+    async fn probe(&self, version: ProtocolVersion, timing: Timing) -> Result<Found, ProbeError> {
         let context = self.context(
             version,
             &Arc::default(),

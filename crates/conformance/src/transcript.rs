@@ -89,7 +89,7 @@ pub fn describe(packet: &Packet) -> String {
                 " {} client id {:?}, clean {}, keep alive {} s",
                 connect.version, connect.client_id, connect.clean_start, connect.keep_alive_secs
             );
-            if connect.properties.session_expiry_secs != 0 {
+            if connect.version.is_v5() && connect.properties.session_expiry_secs != 0 {
                 let _ = write!(
                     text,
                     ", expiry {} s",

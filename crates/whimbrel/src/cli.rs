@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, QueueFull};
 
+use crate::conformance::ConformanceArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
@@ -21,6 +22,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker until SIGINT or SIGTERM
     Serve(Box<ServeArguments>),
+    /// Test a broker, any broker, against the statements of the MQTT standards
+    Conformance(ConformanceArguments),
 }
 
 #[derive(Args, Debug)]
@@ -293,7 +296,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let cli = Cli::try_parse_from(["whimbrel", "serve"]).expect("valid");
-        let Command::Serve(arguments) = cli.command;
+        let Command::Serve(arguments) = cli.command else {
+            panic!("serve was asked for")
+        };
         let config = format!("{:?}", arguments.broker_config());
         assert_eq!(config, format!("{:?}", BrokerConfig::default()));
     }
