@@ -52,6 +52,11 @@ pub(crate) const CASES: &[Case] = &[
         ["U5-053"]
     ),
     case!(
+        broker_with_a_full_window_serves_other_packets,
+        [V5],
+        ["5:MQTT-4.9.0-3", "U5-107"]
+    ),
+    case!(
         repeat_of_a_held_identifier_is_not_a_second_one,
         [V5],
         ["5:MQTT-4.3.3-10"]
@@ -278,6 +283,25 @@ async fn broker_takes_as_many_as_it_announces_and_not_more(context: Context) -> 
         Event::Packet(Packet::PubRec(ack)) if ack.reason.is_error() => Ok(()),
         event => Err(client.fail_with(expected, &event)),
     }
+}
+
+async fn broker_with_a_full_window_serves_other_packets(context: Context) -> Outcome {
+    let maximum = fillable(&context)?;
+    let mut client = holding(&context, maximum).await?;
+    client.expect_alive().await?;
+    let topic = context.topic("other");
+    client.subscribe(&topic, QoS::AtMostOnce).await?;
+    client.publish(&Message::new(&topic, "m")).await?;
+    client.receive_message(&topic, "m").await?;
+    client.unsubscribe(&[&topic]).await?;
+    // An exchange that ends makes room for one more.
+    let first = PacketId::MIN;
+    client.send(&Packet::PubRel(Ack::success(first))).await?;
+    client.expect_pubcomp(first).await?;
+    client.send_bytes(&held(&context, 1)).await?;
+    let ack = client.expect_pubrec(first).await?;
+    let taken = !ack.reason.is_error();
+    context.check(taken, "a positive PUBREC", ack.reason.to_string())
 }
 
 async fn repeat_of_a_held_identifier_is_not_a_second_one(context: Context) -> Outcome {

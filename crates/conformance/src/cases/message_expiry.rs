@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         expired_message_is_not_delivered_when_the_window_opens,
         [V5],
-        ["5:MQTT-3.3.2-5"]
+        ["5:MQTT-3.3.2-5", "U5-107"]
     ),
     case!(
         expiry_is_passed_on_less_the_time_in_the_broker,

@@ -137,6 +137,16 @@ pub(crate) const CASES: &[Case] = &[
         [V5],
         ["5:MQTT-3.3.4-6"]
     ),
+    case!(
+        subscription_identifier_0_in_a_publish_is_refused,
+        [V5],
+        ["U5-047"]
+    ),
+    case!(
+        publish_that_may_be_forbidden_is_acknowledged_or_ends_the_connection,
+        [V31, V311],
+        ["3:MQTT-3.3.5-2"]
+    ),
     case!(publish_above_the_maximum_qos_is_refused, [V5], ["U5-038"]),
 ];
 
@@ -364,10 +374,41 @@ async fn subscription_identifier_from_a_client_is_refused(context: Context) -> O
             .subscribe_with(&filter, options, SubscriptionId::new(1))
             .await?;
     }
-    let illegal = RawPublish::new(&context, context.topic("t"))
-        .property(PropertyId::SubscriptionId, [1])
-        .build();
-    refuses_on(&mut client, &Twin::publish(&context), illegal, MALFORMED).await
+    let twin = Twin::publish(&context);
+    let illegal = with_subscription_id(&context, 1);
+    refuses_on(&mut client, &twin, illegal, MALFORMED).await
+}
+
+async fn subscription_identifier_0_in_a_publish_is_refused(context: Context) -> Outcome {
+    let illegal = with_subscription_id(&context, 0);
+    refuses(&context, &Twin::publish(&context), illegal, MALFORMED).await
+}
+
+fn with_subscription_id(context: &Context, id: u8) -> Vec<u8> {
+    let publish = RawPublish::new(context, context.topic("t"));
+    publish.property(PropertyId::SubscriptionId, [id]).build()
+}
+
+async fn publish_that_may_be_forbidden_is_acknowledged_or_ends_the_connection(
+    context: Context,
+) -> Outcome {
+    context.need_qos(QoS::AtLeastOnce)?;
+    let mut client = Client::connect(&context, "c").await?;
+    let id = client.packet_id();
+    let allowed = Message::new(&context.topic("t"), "m").qos(QoS::AtLeastOnce);
+    let twin = Twin::packet(&context, &allowed.packet(id), Answer::PubAck(id));
+    serves(&mut client, &twin).await?;
+    // Topics of the server are what brokers forbid most. Whether this one does can't be seen: in both cases there are the
+    // same two answers, and none is not one of them.
+    let id = client.packet_id();
+    let topic = format!("$SYS/{}", context.topic("t"));
+    let message = Message::new(&topic, "m").qos(QoS::AtLeastOnce);
+    client.send(&message.packet(id)).await?;
+    match client.next(context.timing().answer).await {
+        Event::Closed => Ok(()),
+        Event::Packet(Packet::PubAck(ack)) if ack.id == id => client.expect_alive().await,
+        event => Err(client.fail_with("PUBACK or the connection closed", &event)),
+    }
 }
 
 async fn publish_above_the_maximum_qos_is_refused(context: Context) -> Outcome {

@@ -1,6 +1,8 @@
 //! QoS 2: PUBLISH, PUBREC, PUBREL and PUBCOMP, in both directions.
 
-use whimbrel_codec::{Ack, Delivery, Packet, PacketId, ProtocolVersion, QoS, ReasonCode};
+use whimbrel_codec::{
+    Ack, Delivery, Packet, PacketId, PropertyId, ProtocolVersion, QoS, ReasonCode,
+};
 
 use super::pair::{Pair, text};
 use super::raw_publish::RawPublish;
@@ -58,6 +60,11 @@ pub(crate) const CASES: &[Case] = &[
         every_pubrel_gets_a_pubcomp,
         [V31, V311, V5],
         ["3:MQTT-4.3.3-2", "5:MQTT-4.3.3-11", "5:MQTT-3.7.2-1"]
+    ),
+    case!(
+        identifier_is_free_after_a_negative_pubrec,
+        [V5],
+        ["5:MQTT-4.3.3-9", "U5-009", "U5-112"]
     ),
     case!(
         qos_2_is_delivered_with_publish_and_pubrel,
@@ -243,6 +250,40 @@ async fn release(publisher: &mut Client, id: PacketId) -> Outcome {
     let pubrel = Packet::PubRel(Ack::success(id));
     publisher.send(&pubrel).await?;
     publisher.expect_pubcomp(id).await.map(drop)
+}
+
+async fn identifier_is_free_after_a_negative_pubrec(context: Context) -> Outcome {
+    let mut pair = Pair::connect(&context, QoS::ExactlyOnce).await?;
+    let id = pair.publisher.packet_id();
+    // A topic of the server, and a payload that is not of its format: brokers may refuse either, and need not.
+    let own = RawPublish::new(&context, format!("$SYS/{}", context.topic("t")));
+    let format = RawPublish::new(&context, context.topic("other"));
+    let format = format.property(PropertyId::PayloadFormat, [1]);
+    let mut refused = false;
+    for publish in [own, format.payload([0xFF])] {
+        let publish = publish.flags(4).id(id.get()).build();
+        pair.publisher.send_bytes(&publish).await?;
+        let ack = match pair.publisher.next(context.timing().answer).await {
+            Event::Packet(Packet::PubRec(ack)) if ack.id == id => ack,
+            // Some end the connection instead, as they may.
+            Event::Packet(Packet::Disconnect(_)) | Event::Closed => {
+                pair.publisher = Client::connect(&context, "pub").await?;
+                continue;
+            }
+            event => return Err(pair.publisher.fail_with("PUBREC", &event)),
+        };
+        refused = ack.reason.is_error();
+        if refused {
+            break;
+        }
+        release(&mut pair.publisher, id).await?;
+    }
+    context.need(refused, "the broker refuses none of the messages tried")?;
+    let message = pair.message("new", QoS::ExactlyOnce).packet(id);
+    let twin = Twin::packet(&context, &message, Answer::PubRec(id));
+    serves(&mut pair.publisher, &twin).await?;
+    pair.subscriber.receive_message(&pair.topic, "new").await?;
+    pair.subscriber.expect_no_publish().await
 }
 
 async fn qos_2_is_delivered_with_publish_and_pubrel(context: Context) -> Outcome {

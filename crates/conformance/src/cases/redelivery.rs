@@ -1,6 +1,8 @@
 //! What is sent again when a session is resumed, and what never is.
 
-use whimbrel_codec::{Ack, Delivery, Packet, PacketId, QoS, ReasonCode};
+use whimbrel_codec::{
+    Ack, Delivery, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
+};
 
 use super::pair::{Pair, collect, numbered, resume, subscribe, text};
 use crate::case::{Case, case};
@@ -60,6 +62,11 @@ pub(crate) const CASES: &[Case] = &[
         refused_deliveries_are_not_sent_again,
         [V5],
         ["5:MQTT-4.4.0-2"]
+    ),
+    case!(
+        resend_does_not_go_back_to_old_subscription_identifiers,
+        [V5],
+        ["5:MQTT-3.3.4-3", "U5-063"]
     ),
     case!(
         new_session_gets_nothing_of_the_old_one,
@@ -187,6 +194,37 @@ async fn refused_deliveries_are_not_sent_again(context: Context) -> Outcome {
     pair.subscriber.expect_alive().await?;
     pair.subscriber.cut();
     resume(&options).await?.expect_no_publish().await
+}
+
+async fn resend_does_not_go_back_to_old_subscription_identifiers(context: Context) -> Outcome {
+    context.need_subscription_ids()?;
+    context.need_qos(QoS::AtLeastOnce)?;
+    let connect = subscriber(&context)?;
+    let mut client = connect.connect().await?;
+    let topic = context.topic("t");
+    let options = SubscriptionOptions::new(QoS::AtLeastOnce);
+    let (old, new) = (SubscriptionId::new(7), SubscriptionId::new(8));
+    client.subscribe_with(&topic, options, old).await?;
+    let mut publisher = Client::connect(&context, "pub").await?;
+    let message = Message::new(&topic, "again").qos(QoS::AtLeastOnce);
+    publisher.publish(&message).await?;
+    let mut last = client.expect_publish().await?;
+    let ids = |publish: &Publish| publish.properties().subscription_ids().collect::<Vec<_>>();
+    context.check_eq("subscription identifiers", &old.as_slice(), &&*ids(&last))?;
+    client.subscribe_with(&topic, options, new).await?;
+    client.cut();
+    for _ in 0..2 {
+        let mut client = resume(&connect).await?;
+        let publish = client.expect_publish().await?;
+        context.check_eq("payload", "again", &text(&publish))?;
+        // Old or new, but not old after new.
+        let (before, now) = (ids(&last), ids(&publish));
+        let right = now == new.as_slice() || now == old.as_slice() && before == old.as_slice();
+        let expected = format!("subscription identifiers {before:?} or {new:?}");
+        context.check(right, expected, format!("{now:?}"))?;
+        last = publish;
+    }
+    Ok(())
 }
 
 async fn new_session_gets_nothing_of_the_old_one(context: Context) -> Outcome {
