@@ -1,4 +1,4 @@
-//! What PUBACK, PUBREC, PUBREL and PUBCOMP of 5.0 have besides an identifier: reason code and properties.
+//! What PUBACK, PUBREC, PUBREL and PUBCOMP have besides an identifier: in 5.0 reason code and properties, before it nothing.
 
 use whimbrel_codec::{Ack, Packet, PacketId, QoS};
 
@@ -34,9 +34,14 @@ pub(crate) const CASES: &[Case] = &[
         ["U5-011"]
     ),
     case!(
-        property_length_beyond_an_acknowledgement_is_refused,
+        property_length_that_does_not_match_is_refused,
         [V5],
         ["U5-010"]
+    ),
+    case!(
+        acknowledgement_with_bytes_behind_it_is_refused,
+        [V311],
+        ["3:MQTT-4.8.0-1"]
     ),
     case!(
         acknowledgements_without_problem_information_say_nothing,
@@ -191,11 +196,17 @@ async fn property_that_is_not_of_an_acknowledgement_is_refused(context: Context)
     refuses_endings(&context, &good, &bad).await
 }
 
-async fn property_length_beyond_an_acknowledgement_is_refused(context: Context) -> Outcome {
+async fn property_length_that_does_not_match_is_refused(context: Context) -> Outcome {
     let user = wire::user_property("a", "1");
     let good = [vec![0], wire::properties(&[&user])].concat();
-    let too_much = [vec![0, 8], user].concat();
-    refuses_endings(&context, &good, &too_much).await
+    let too_much = [vec![0, 8], user.clone()].concat();
+    refuses_endings(&context, &good, &too_much).await?;
+    let too_little = [vec![0, 0], user].concat();
+    refuses_endings(&context, &good, &too_little).await
+}
+
+async fn acknowledgement_with_bytes_behind_it_is_refused(context: Context) -> Outcome {
+    refuses_endings(&context, &[], &[0]).await
 }
 
 async fn acknowledgements_without_problem_information_say_nothing(context: Context) -> Outcome {

@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         message_above_the_clients_packet_size_is_not_sent,
         [V5],
-        ["5:MQTT-3.1.2-24", "5:MQTT-3.1.2-25", "U5-007", "U5-021"]
+        ["5:MQTT-3.1.2-24", "5:MQTT-3.1.2-25", "U5-007"]
     ),
     case!(
         message_that_is_too_large_counts_as_delivered,

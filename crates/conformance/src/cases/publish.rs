@@ -34,6 +34,22 @@ pub(crate) const CASES: &[Case] = &[
         ["3:MQTT-4.5.0-1", "5:MQTT-4.5.0-1"]
     ),
     case!(
+        packets_at_the_edges_of_the_length_field_arrive,
+        [V31, V311, V5],
+        [
+            "3:MQTT-4.5.0-1",
+            "5:MQTT-1.5.5-1",
+            "5:MQTT-4.5.0-1",
+            "U311-001",
+            "U5-007"
+        ]
+    ),
+    case!(
+        packets_are_told_apart_however_the_stream_is_cut,
+        [V31, V311, V5],
+        ["3:MQTT-4.5.0-1", "5:MQTT-4.5.0-1"]
+    ),
+    case!(
         delivery_has_the_topic_it_was_published_to,
         [V31, V311, V5],
         [
@@ -183,6 +199,51 @@ async fn payload_arrives_unchanged(context: Context) -> Outcome {
         )?;
     }
     Ok(())
+}
+
+async fn packets_at_the_edges_of_the_length_field_arrive(context: Context) -> Outcome {
+    let mut pair = Pair::connect(&context, QoS::AtMostOnce).await?;
+    let size_max = context.announced().properties.packet_size_max;
+    let size_max = size_max.map_or(u32::MAX, NonZeroU32::get);
+    let empty = RawPublish::new(&context, pair.topic.clone()).payload("");
+    // First byte and length are two bytes: the rest is what the length counts.
+    let counted = empty.build().len() - 2;
+    for length in [127, 128, 16_383, 16_384] {
+        if size_max < 16_400 && length > 128 {
+            break;
+        }
+        let payload = vec![b'x'; length - counted];
+        let bytes = empty.clone().payload(payload.clone()).build();
+        pair.publisher.send_bytes(&bytes).await?;
+        let publish = pair.subscriber.expect_publish().await?;
+        let received = publish.payload().len();
+        context.check_eq("payload bytes", &payload.len(), &received)?;
+    }
+    pair.publisher.expect_alive().await
+}
+
+async fn packets_are_told_apart_however_the_stream_is_cut(context: Context) -> Outcome {
+    let mut pair = Pair::connect(&context, QoS::AtMostOnce).await?;
+    let publish = RawPublish::new(&context, pair.topic.clone());
+    let publish = |payload: &str| publish.clone().payload(payload).build();
+    for byte in publish("in single bytes") {
+        pair.publisher.send_bytes(&[byte]).await?;
+        // Lets each byte go as a segment of its own.
+        tokio::task::yield_now().await;
+    }
+    let (second, third) = (publish("at once"), publish("and a part"));
+    let (start, end) = third.split_at(third.len() / 2);
+    let joined = [&second, start].concat();
+    pair.publisher.send_bytes(&joined).await?;
+    let topic = pair.topic.clone();
+    for payload in ["in single bytes", "at once"] {
+        pair.subscriber.receive_message(&topic, payload).await?;
+    }
+    pair.publisher.send_bytes(end).await?;
+    pair.subscriber
+        .receive_message(&topic, "and a part")
+        .await?;
+    pair.publisher.expect_alive().await
 }
 
 async fn delivery_has_the_topic_it_was_published_to(context: Context) -> Outcome {

@@ -62,6 +62,21 @@ pub(crate) const CASES: &[Case] = &[
         ["3:MQTT-4.3.3-2", "5:MQTT-4.3.3-11", "5:MQTT-3.7.2-1"]
     ),
     case!(
+        exchanges_end_in_any_order,
+        [V31, V311, V5],
+        [
+            "3:MQTT-2.3.1-6",
+            "3:MQTT-4.3.3-2",
+            "5:MQTT-2.2.1-5",
+            "5:MQTT-4.3.3-11"
+        ]
+    ),
+    case!(
+        identifiers_of_two_clients_are_apart,
+        [V31, V311, V5],
+        ["3:MQTT-4.3.3-2", "5:MQTT-4.3.3-8"]
+    ),
+    case!(
         identifier_is_free_after_a_negative_pubrec,
         [V5],
         ["5:MQTT-4.3.3-9", "U5-009", "U5-112"]
@@ -250,6 +265,53 @@ async fn release(publisher: &mut Client, id: PacketId) -> Outcome {
     let pubrel = Packet::PubRel(Ack::success(id));
     publisher.send(&pubrel).await?;
     publisher.expect_pubcomp(id).await.map(drop)
+}
+
+async fn exchanges_end_in_any_order(context: Context) -> Outcome {
+    let mut pair = Pair::connect(&context, QoS::ExactlyOnce).await?;
+    let window = context.announced().properties.receive_maximum.get();
+    context.need(window >= 3, "the broker takes fewer than three at a time")?;
+    let mut ids = Vec::new();
+    for payload in ["0", "1", "2"] {
+        let id = pair.publisher.packet_id();
+        let message = pair.message(payload, QoS::ExactlyOnce);
+        pair.publisher.send(&message.packet(id)).await?;
+        pair.publisher.expect_pubrec(id).await?;
+        ids.push(id);
+    }
+    ids.rotate_left(2);
+    for id in ids {
+        release(&mut pair.publisher, id).await?;
+    }
+    // Passed on at PUBLISH or at PUBREL, as the broker likes, and so in either order.
+    let mut payloads = Vec::new();
+    for _ in 0..3 {
+        payloads.push(text(&pair.subscriber.receive().await?));
+    }
+    payloads.sort();
+    let expected = ["0", "1", "2"].map(str::to_owned);
+    context.check_eq("messages", expected.as_slice(), payloads.as_slice())?;
+    pair.subscriber.expect_no_publish().await
+}
+
+async fn identifiers_of_two_clients_are_apart(context: Context) -> Outcome {
+    let mut pair = Pair::connect(&context, QoS::ExactlyOnce).await?;
+    let mut other = Client::connect(&context, "other").await?;
+    let id = PacketId::new(7).unwrap_or(PacketId::MIN);
+    for (payload, client) in [("a", &mut pair.publisher), ("b", &mut other)] {
+        let message = Message::new(&pair.topic, payload).qos(QoS::ExactlyOnce);
+        client.send(&message.packet(id)).await?;
+        client.expect_pubrec(id).await?;
+    }
+    release(&mut pair.publisher, id).await?;
+    release(&mut other, id).await?;
+    let mut payloads = Vec::new();
+    for _ in 0..2 {
+        payloads.push(text(&pair.subscriber.receive().await?));
+    }
+    payloads.sort();
+    let expected = ["a", "b"].map(str::to_owned);
+    context.check_eq("messages", expected.as_slice(), payloads.as_slice())
 }
 
 async fn identifier_is_free_after_a_negative_pubrec(context: Context) -> Outcome {
