@@ -15,6 +15,20 @@ mod takeover;
 mod will;
 
 // Chapter B: messages.
+mod acknowledgements;
+mod flow_control;
+mod message_expiry;
+mod message_properties;
+mod ordering;
+mod packet_size;
+mod pair;
+mod publish;
+mod qos1;
+mod qos2;
+mod raw_publish;
+mod redelivery;
+mod retained;
+mod topic_alias;
 
 // Chapter C: subscriptions, topics, strings, malformed packets, authentication.
 
@@ -32,6 +46,17 @@ pub(crate) const TABLES: &[&[Case]] = &[
     ping::CASES,
     disconnect::CASES,
     // Chapter B.
-
+    publish::CASES,
+    qos1::CASES,
+    qos2::CASES,
+    acknowledgements::CASES,
+    redelivery::CASES,
+    retained::CASES,
+    message_properties::CASES,
+    message_expiry::CASES,
+    ordering::CASES,
+    flow_control::CASES,
+    topic_alias::CASES,
+    packet_size::CASES,
     // Chapter C.
 ];
