@@ -31,6 +31,19 @@ mod retained;
 mod topic_alias;
 
 // Chapter C: subscriptions, topics, strings, malformed packets, authentication.
+mod auth;
+mod framing;
+mod overlapping;
+mod properties;
+mod reply_size;
+mod request;
+mod shared;
+mod strings;
+mod subscribe;
+mod subscription_id;
+mod subscription_options;
+mod topics;
+mod unsubscribe;
 
 /// Every table, in the order of the report.
 pub(crate) const TABLES: &[&[Case]] = &[
@@ -59,4 +72,16 @@ pub(crate) const TABLES: &[&[Case]] = &[
     topic_alias::CASES,
     packet_size::CASES,
     // Chapter C.
+    subscribe::CASES,
+    unsubscribe::CASES,
+    subscription_options::CASES,
+    overlapping::CASES,
+    subscription_id::CASES,
+    shared::CASES,
+    topics::CASES,
+    strings::CASES,
+    framing::CASES,
+    properties::CASES,
+    reply_size::CASES,
+    auth::CASES,
 ];
