@@ -1,7 +1,7 @@
 //! Enhanced authentication at the client: AUTH, before CONNACK and after it.
 
 use whimbrel_codec::bytes::Bytes;
-use whimbrel_codec::{AckProperties, AuthRef, ConnAck, ReasonCode};
+use whimbrel_codec::{AckProperties, AuthRef, ConnAck, Connect, ReasonCode};
 
 use super::{ClientConnection, State};
 use crate::authentication::{Exchange, Turn, in_turn};
@@ -115,9 +115,10 @@ impl<M> ClientConnection<M> {
     }
 }
 
-/// What CONNECT begins with.
-pub(super) fn begun(connect: &whimbrel_codec::Connect) -> Option<Box<Exchange>> {
-    let authentication = connect.properties.authentication.as_ref()?;
+/// What CONNECT begins with; before MQTT 5 it carries no method.
+pub(super) fn begun(connect: &Connect) -> Option<Box<Exchange>> {
+    let authentication = connect.properties.authentication.as_ref();
+    let authentication = authentication.filter(|_| connect.version.is_v5())?;
     let method = authentication.method.clone();
     Some(Box::new(Exchange::new(method, Turn::Peer)))
 }

@@ -466,6 +466,18 @@ fn a_new_authentication_that_fails_or_takes_too_long_ends_the_connection() {
 }
 
 #[test]
+fn before_mqtt_5_a_method_in_connect_means_nothing() {
+    let mut setup = Setup::new(ProtocolVersion::V311);
+    setup.connect.properties.authentication = Some(authentication("m", b""));
+    let mut side = setup.connect(Role::Client);
+    let now = side.now;
+    let begun = side
+        .client()
+        .reauthenticate(now, None, AckProperties::new());
+    assert_eq!(begun, Err(UsageError::NoAuthenticationStep));
+}
+
+#[test]
 fn response_information_is_told_to_those_that_asked() {
     // [5:MQTT-3.1.2-28]
     for asks in [false, true] {
