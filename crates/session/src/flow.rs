@@ -194,11 +194,6 @@ impl<M> Flow<M> {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 self.check_receive_maximum()?;
                 self.session.inbound.open_at_least_once();
-                if self.is_id_in_use(packet_id) {
-                    let answer = Answer::Plain(ReasonCode::PacketIdentifierInUse);
-                    self.answer_in_turn(AckKind::PubAck, packet_id, answer);
-                    return Ok(None);
-                }
                 Some(self.acks.owe(AckKind::PubAck, packet_id))
             }
             (QoS::ExactlyOnce, Some(packet_id)) => {
@@ -292,15 +287,6 @@ impl<M> Flow<M> {
         let closed = self.session.outbound.pub_comp(ack.id);
         let item = closed.map_err(|_| unexpected(PacketType::PubComp))?;
         Ok(delivered(ack, item))
-    }
-
-    /// Whether a QoS 2 exchange that the peer has begun on this connection has the id, and the peer can be told:
-    /// all its packets share one space of ids [U5-008].
-    ///
-    /// Packets that wait for one acknowledgement only are not looked at: each gets its own, in order, and there
-    /// are clients that give all their requests one id.
-    pub(crate) fn is_id_in_use(&self, packet_id: PacketId) -> bool {
-        self.version.is_v5() && self.session.inbound.is_counted(packet_id)
     }
 
     /// Owes the answer to a SUBSCRIBE or UNSUBSCRIBE of so many filters.

@@ -120,12 +120,6 @@ impl InboundWindow {
         arrival
     }
 
-    /// Whether a QoS 2 exchange of this connection has the id. One from an earlier connection does not count: a
-    /// client that has lost its own state can't know of it.
-    pub(crate) fn is_counted(&self, packet_id: PacketId) -> bool {
-        !self.held.is_empty() && self.held.get(&packet_id).is_some_and(|held| held.counted)
-    }
-
     /// Whether the id is in use, so that a repeated PUBLISH gets a PUBREC.
     pub(crate) fn holds(&self, packet_id: PacketId) -> bool {
         self.held.contains_key(&packet_id)

@@ -450,8 +450,8 @@ impl<M> ServerConnection<M> {
             PacketRef::PubRec(ack) => self.exchange_event(&ack, Flow::handle_pub_rec)?,
             PacketRef::PubRel(ack) => self.exchange_event(&ack, Flow::handle_pub_rel)?,
             PacketRef::PubComp(ack) => self.exchange_event(&ack, Flow::handle_pub_comp)?,
-            PacketRef::Subscribe(subscribe) => self.handle_subscribe(subscribe)?,
-            PacketRef::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe),
+            PacketRef::Subscribe(subscribe) => Some(self.handle_subscribe(subscribe)?),
+            PacketRef::Unsubscribe(unsubscribe) => Some(self.handle_unsubscribe(unsubscribe)),
             PacketRef::PingReq => {
                 self.flow.put_pingresp(); // [MQTT-3.12.4-1]
                 None
@@ -513,36 +513,21 @@ impl<M> ServerConnection<M> {
     fn handle_subscribe<'a>(
         &mut self,
         subscribe: SubscribeRef<'a>,
-    ) -> Result<Option<ServerEvent<'a, M>>, ProtocolError> {
+    ) -> Result<ServerEvent<'a, M>, ProtocolError> {
         direction::check_filters(&subscribe, self.flow.version, &self.config)?;
         let filters = subscribe.filters().len();
-        let is_in_use = self.flow.is_id_in_use(subscribe.id);
         let token = self
             .flow
             .owe_request(AckKind::SubAck, subscribe.id, filters);
-        if is_in_use {
-            let told = self.ack_subscribe(token, &in_use(filters));
-            debug_assert!(told.is_ok(), "{told:?}");
-            return Ok(None);
-        }
-        Ok(Some(ServerEvent::Subscribe { subscribe, token }))
+        Ok(ServerEvent::Subscribe { subscribe, token })
     }
 
-    fn handle_unsubscribe<'a>(
-        &mut self,
-        unsubscribe: UnsubscribeRef<'a>,
-    ) -> Option<ServerEvent<'a, M>> {
+    fn handle_unsubscribe<'a>(&mut self, unsubscribe: UnsubscribeRef<'a>) -> ServerEvent<'a, M> {
         let filters = unsubscribe.filters().len();
-        let is_in_use = self.flow.is_id_in_use(unsubscribe.id);
         let token = self
             .flow
             .owe_request(AckKind::UnsubAck, unsubscribe.id, filters);
-        if is_in_use {
-            let told = self.ack_unsubscribe(token, &in_use(filters));
-            debug_assert!(told.is_ok(), "{told:?}");
-            return None;
-        }
-        Some(ServerEvent::Unsubscribe { unsubscribe, token })
+        ServerEvent::Unsubscribe { unsubscribe, token }
     }
 
     fn handle_disconnect<'a>(
@@ -671,11 +656,6 @@ impl<M> ServerInput<'_, M> {
             hold: Some(hold),
         }
     }
-}
-
-/// The answer to a request whose id is taken: it is not about one filter, so each gets it [U5-064].
-fn in_use(filters: usize) -> Vec<ReasonCode> {
-    vec![ReasonCode::PacketIdentifierInUse; filters]
 }
 
 // An idle connection has to be small: brokers hold many.
