@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything a change must pass before it is committed.
-check: fmt clippy test doc layers package deny
+check: fmt clippy test doc layers trace package deny
 
 # Formatting, as rustfmt has it.
 fmt:
@@ -28,6 +28,10 @@ doc:
 # Edges between crates, purity of the protocol crates, the list of dependencies.
 layers:
     cargo xtask layers
+
+# Every statement of the standards has a test or a reason, and docs/conformance.md says which.
+trace:
+    cargo xtask trace --check
 
 # Each publishable crate as a registry would get it, built alone.
 package:

@@ -11,6 +11,7 @@
 
 mod cli;
 mod conformance;
+mod deny;
 mod descriptors;
 mod failure;
 mod serve;

@@ -105,7 +105,7 @@ impl<M> Flow<M> {
         let (packet_id, qos) = (next.packet_id, next.qos);
         let delivery = Delivery::first(qos, packet_id).repeated();
         let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
-        match self.put_publish(fan_out, &target) {
+        match self.put_publish(fan_out, target) {
             Ok(()) => {}
             Err(Unsent::TooLarge) => return self.abandon_resend(),
             Err(Unsent::OutputFull) => return Err(ResendRefused::OutputFull),
