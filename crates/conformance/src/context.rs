@@ -161,6 +161,11 @@ impl Context {
         format!("conformance/{}/{name}", self.inner.token)
     }
 
+    /// What tells the topics and client ids of this case from those of others.
+    pub(crate) fn token(&self) -> &str {
+        &self.inner.token
+    }
+
     /// A failure: after the last packet sent, `expected` should have happened, and `received` did.
     pub fn fail(&self, expected: impl Into<String>, received: impl Into<String>) -> Stop {
         let sent = self.transcript().last_sent().to_owned();

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use whimbrel_codec::{
-    Ack, ConnAck, DecodeError, Disconnect, Limits, Packet, PacketId, ProtocolVersion, Publish,
-    ReasonCode, SubAck, UnsubAck, decode_ref,
+    Ack, ConnAck, DecodeError, Disconnect, FrameHeader, Limits, Packet, PacketId, PacketType,
+    ProtocolVersion, Publish, ReasonCode, SubAck, UnsubAck, decode_ref,
 };
 
 use crate::context::Context;
@@ -149,6 +149,7 @@ impl Link {
     /// The next event from the socket, past the kept packets.
     async fn read(&mut self, deadline: Instant) -> Event {
         loop {
+            while self.skip_foreign_publish() {}
             if let Some(event) = self.take_packet() {
                 return event;
             }
@@ -206,6 +207,34 @@ impl Link {
     /// The bytes, as they came, of the packet that was given out last.
     pub fn last_bytes(&self) -> &Bytes {
         &self.last
+    }
+
+    /// Leaves out a PUBLISH that can't be read, if it is of another case.
+    ///
+    /// Whoever subscribes to `#` sees what other cases publish meanwhile, and a broker that forwards what it should have
+    /// refused is not to fail both.
+    fn skip_foreign_publish(&mut self) -> bool {
+        let limits = &Limits::PROTOCOL;
+        if decode_ref(&self.input, self.version(), limits).is_ok() {
+            return false;
+        }
+        let header = FrameHeader::peek(&self.input, self.version(), limits);
+        let Ok(Some(header)) = header else {
+            return false;
+        };
+        let length = header.packet_length();
+        let (PacketType::Publish, Some(packet)) = (header.packet_type(), self.input.get(..length))
+        else {
+            return false;
+        };
+        let token = self.context.token().as_bytes();
+        if packet.windows(token.len()).any(|window| window == token) {
+            return false;
+        }
+        let bytes = self.input.split_to(length);
+        let what = "a PUBLISH of another case, not looked at";
+        self.context.transcript().received(&self.name, what, &bytes);
+        true
     }
 
     fn illegal(&mut self, error: String, cause: Option<DecodeError>) -> Event {
