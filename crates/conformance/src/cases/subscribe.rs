@@ -3,8 +3,8 @@
 use whimbrel_codec::{Packet, Publish, QoS, ReasonCode, SubscriptionOptions};
 
 use super::request::{
-    SUBSCRIBE, filter_with_options, packet_id, qos_up_to, receive_copies, request, subscribe,
-    subscribe_twin,
+    SUBSCRIBE, filter_with_options, keep_retained, packet_id, qos_up_to, receive_copies, request,
+    subscribe, subscribe_twin,
 };
 use crate::case::{Case, case};
 use crate::client::{Client, Message};
@@ -282,13 +282,10 @@ async fn subscribing_again_replaces_the_subscription(context: Context) -> Outcom
 }
 
 async fn subscribing_again_sends_retained_messages_again(context: Context) -> Outcome {
-    context.need_retain()?;
+    let topic = context.topic("again");
+    keep_retained(&context, &topic).await?;
     let qos = qos_up_to(&context, QoS::AtLeastOnce);
     let mut client = Client::connect(&context, "c").await?;
-    let topic = context.topic("again");
-    client
-        .publish(&Message::new(&topic, "kept").qos(qos).retained())
-        .await?;
     for _ in 0..2 {
         client.subscribe(&topic, qos).await?;
         let received = client.receive_message(&topic, "kept").await?;
@@ -323,13 +320,10 @@ async fn subscribing_again_loses_no_message(context: Context) -> Outcome {
 }
 
 async fn a_message_may_come_before_or_after_its_suback(context: Context) -> Outcome {
-    context.need_retain()?;
+    let topic = context.topic("kept");
+    keep_retained(&context, &topic).await?;
     let qos = qos_up_to(&context, QoS::AtLeastOnce);
     let mut client = Client::connect(&context, "c").await?;
-    let topic = context.topic("kept");
-    client
-        .publish(&Message::new(&topic, "kept").qos(qos).retained())
-        .await?;
     client
         .send_bytes(&subscribe(&context, 9, &topic, qos.bits()))
         .await?;
