@@ -71,8 +71,7 @@ impl<'a> Source<'a> {
             topic: parts.topic,
             properties: parts.properties,
             payload,
-            message_expiry_secs: (parts.expires_at != UnixMillis::NEVER)
-                .then(|| parts.expires_at.seconds_from(now).unwrap_or(0)),
+            message_expiry_secs: seconds_left(&parts, now),
         };
         Self {
             parts,
@@ -549,6 +548,17 @@ impl Shard {
     fn tell_group(&mut self, session: SessionKey, origin: GroupOrigin, outcome: GroupOutcome) {
         self.send_group_done(origin.group, origin.sequence, session, outcome);
     }
+}
+
+/// What a forwarded message says of its expiry, if it has one [MQTT-3.3.2-6]. A wall clock that was
+/// set back does not make that longer than its publisher said.
+fn seconds_left(parts: &MessageParts<'_>, now: UnixMillis) -> Option<u32> {
+    if parts.expires_at == UnixMillis::NEVER {
+        return None;
+    }
+    let left = parts.expires_at.seconds_from(now).unwrap_or(0);
+    let given = parts.properties.message_expiry_secs();
+    Some(given.map_or(left, |given| left.min(given)))
 }
 
 /// Messages written to one connection in one turn.

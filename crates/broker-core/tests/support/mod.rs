@@ -384,6 +384,11 @@ impl Rig {
         self.run();
     }
 
+    /// Somebody sets the wall clock back.
+    pub(crate) fn set_clock_back_secs(&mut self, seconds: u64) {
+        self.now.wall.0 -= seconds * 1000;
+    }
+
     /// Lets time pass, and what is due happen, in order.
     pub(crate) fn advance_secs(&mut self, seconds: u64) {
         let end = self.now.tick.saturating_add(seconds * 1000);
