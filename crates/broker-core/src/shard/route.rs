@@ -12,7 +12,7 @@ use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
 use crate::index::Matched;
 use crate::queue::SubscriptionIds;
-use crate::{GroupId, Message, Record, SessionKey, SessionRef, ShardId};
+use crate::{DropCause, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
 
 /// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
 #[derive(Clone, Debug)]
@@ -164,6 +164,11 @@ impl Shard {
             let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
             let groups: Vec<_> = own_groups(&job.matched, self.id).collect();
             let all = targets.len() + groups.len();
+            if message.is_expired(env.now.wall) {
+                // It has waited: whoever did not get it by now gets it no more [MQTT-3.3.2-5].
+                self.stats.count_drops(DropCause::Expired, all - job.next);
+                job.next = all;
+            }
             let end = all.min(job.next + budget);
             // Each job costs at least one, so that many empty ones are a bounded step too.
             budget -= (end - job.next).max(1);

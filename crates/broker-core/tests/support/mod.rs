@@ -41,6 +41,8 @@ pub(crate) struct Rig {
     uncommitted: Vec<u64>,
     /// Whether records wait for [`Rig::commit`].
     pub(crate) hold_commits: bool,
+    /// Whether shards get no turn for what they have put off.
+    pub(crate) hold_backlog: bool,
     clients: Vec<Link>,
     pub(crate) events: Vec<Event>,
 }
@@ -88,6 +90,7 @@ impl Rig {
             },
             under_way: VecDeque::new(),
             hold_commits: false,
+            hold_backlog: false,
             clients: Vec::new(),
             events: Vec::new(),
         }
@@ -536,7 +539,7 @@ impl Rig {
     fn drain(&mut self, shard: usize) -> bool {
         let mut cell = self.shards[shard].borrow_mut();
         let mut busy = false;
-        if cell.has_backlog() {
+        if cell.has_backlog() && !self.hold_backlog {
             cell.run_backlog(env(self.now, &self.index));
             busy = true;
         }
