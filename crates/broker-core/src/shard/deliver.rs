@@ -345,7 +345,7 @@ impl Shard {
         if connection.phase != Phase::Running {
             return;
         }
-        let mut budget = REFILL_BUDGET;
+        let mut budget = REFILL_BUDGET.min(self.config.limits.step_budget);
         loop {
             let Some(found) = self.session_mut(session) else {
                 return;
@@ -476,10 +476,11 @@ impl Shard {
             return true; // unsubscribed since
         };
         let mut messages = Vec::new();
+        let budget = SCAN_BUDGET.min(self.config.limits.step_budget);
         let state = env.index.scan_retained(
             &filter,
             &mut scan.cursor,
-            SCAN_BUDGET,
+            budget,
             env.now.wall,
             &mut messages,
         );
