@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Rig, V5, V311, clean, name, persistent, subscribe};
+use support::{Rig, V5, V311, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
     Delivery, MessageProperties, PacketId, Publish, QoS, ReasonCode, RetainHandling,
     SubscriptionId, SubscriptionOptions,
@@ -13,29 +13,6 @@ fn options(retain_handling: RetainHandling) -> SubscriptionOptions {
         retain_handling,
         ..SubscriptionOptions::new(QoS::AtLeastOnce)
     }
-}
-
-#[test]
-fn a_small_step_budget_sends_every_retained_message_all_the_same() {
-    let mut rig = Rig::with(|config| config.limits.step_budget = 1);
-    let publisher = rig.connect(V5, "p");
-    for count in 0..10 {
-        rig.publish_retained(publisher, &format!("t/{count}"), "x", QoS::AtLeastOnce);
-    }
-    let subscriber = rig.connect(V5, "s");
-    // Each flush is a step too.
-    rig.stop_reading(subscriber);
-    rig.hold_backlog = true;
-    let filter = SubscriptionOptions::new(QoS::AtLeastOnce);
-    let before = rig.stats().publishes_sent;
-    rig.send(subscriber, subscribe(&[("t/#", filter)], None));
-    assert!(
-        rig.stats().publishes_sent - before <= 1,
-        "one step sends one at the most"
-    );
-    rig.hold_backlog = false;
-    rig.run();
-    assert_eq!(rig.stats().publishes_sent - before, 10);
 }
 
 #[test]
