@@ -60,6 +60,10 @@ conformance-mosquitto:
 sim *arguments:
     cargo xtask sim {{ arguments }}
 
+# Every planted bug over the seeds until the oracle finds it.
+mutants *arguments:
+    cargo xtask sim --mutants {{ arguments }}
+
 # Criterion benches, or only those whose names contain the argument.
 bench *arguments:
     cargo bench --package whimbrel-benches -- {{ arguments }}

@@ -61,6 +61,15 @@ impl ShardMessage {
             _ => 0,
         }
     }
+
+    /// The application message that it carries, if it does; for traces.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match &self.0 {
+            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => Some(message),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]

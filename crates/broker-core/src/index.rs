@@ -8,6 +8,7 @@ use whimbrel_session::codec::topic::{
     FilterTrie, GenerationBucket, MatchScratch, ScanCursor, ScanState, TopicFilter, TopicName,
     TopicTree,
 };
+use whimbrel_session::mutant;
 
 use crate::ids::ShardSet;
 use crate::{CoreLimits, FilterId, GroupId, Message, ShardId, UnixMillis};
@@ -140,7 +141,8 @@ impl Index {
             .read_retained()
             .tree
             .scan_all(cursor, budget, |topic, message| {
-                if message.is_expired(now) {
+                let is_missed = mutant!(DollarTopicsNotSwept) && topic.as_str().starts_with('$');
+                if message.is_expired(now) && !is_missed {
                     expired.push(topic.to_owned());
                 }
                 std::ops::ControlFlow::Continue(())
@@ -171,6 +173,9 @@ impl Index {
             holders.durable.remove(shard);
         }
         let id = holders.id;
+        if mutant!(StaleMatch) {
+            return id;
+        }
         self.bump(filter);
         id
     }
@@ -267,6 +272,9 @@ impl Index {
         let mut retained = self.write_retained();
         let topic = message.topic();
         if message.payload_is_empty() {
+            if mutant!(RetainedNotDeleted) {
+                return Ok(());
+            }
             retained.remove(topic);
             return Ok(());
         }
@@ -298,7 +306,7 @@ impl Index {
         self.read_retained()
             .tree
             .scan(filter, cursor, budget, |_, message| {
-                if !message.is_expired(now) {
+                if !message.is_expired(now) || mutant!(RetainedExpiryIgnored) {
                     found.push(message.clone());
                 }
                 std::ops::ControlFlow::Continue(())

@@ -36,6 +36,9 @@ mod timers;
 
 pub use whimbrel_session as session;
 
+#[cfg(mutants)]
+pub use whimbrel_session::mutants;
+
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
 pub use crate::effects::{
     CloseReason, Effects, Event, Forward, LocalOutcome, Record, ShardMessage,

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use support::{Rig, V5, V311, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
-    Ack, Delivery, Packet, PacketId, Publish, QoS, ReasonCode,
+    Ack, Delivery, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode,
 };
 use whimbrel_broker_core::{DropCause, Event, QueueFull};
 
@@ -218,6 +218,40 @@ fn a_wide_fan_out_goes_in_steps_and_keeps_the_order() {
     for subscriber in subscribers {
         assert_eq!(rig.payloads(subscriber), ["0", "1", "2", "3", "4"]);
     }
+}
+
+#[test]
+fn a_wide_fan_out_ends_when_its_message_expires() {
+    // [MQTT-3.3.2-5]
+    let mut rig = Rig::with(|config| {
+        config.shards = 1;
+        config.limits.step_budget = 2;
+    });
+    let subscribers: Vec<_> = (0..5)
+        .map(|count| {
+            let client = rig.connect(V5, &format!("s{count}"));
+            rig.subscribe(client, "t", QoS::AtLeastOnce);
+            client
+        })
+        .collect();
+    let publisher = rig.connect(V5, "p");
+    let properties = MessageProperties::builder()
+        .message_expiry_secs(3)
+        .build()
+        .expect("valid");
+    let publish = Publish::builder(name("t"))
+        .delivery(Delivery::first(QoS::AtLeastOnce, PacketId::MIN))
+        .properties(&properties)
+        .build();
+    rig.hold_backlog = true;
+    rig.publish_packet(publisher, publish);
+    rig.advance_secs(4);
+    rig.hold_backlog = false;
+    rig.run();
+    for subscriber in subscribers {
+        assert_eq!(rig.messages(subscriber), []);
+    }
+    assert_eq!(rig.stats().dropped_by(DropCause::Expired), 5);
 }
 
 #[test]

@@ -371,6 +371,29 @@ fn a_qos_2_exchange_that_has_begun_is_finished_though_its_message_expires() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_makes_no_expiry_longer_than_its_publisher_gave() {
+    // [MQTT-3.3.2-6]
+    let mut rig = Rig::new();
+    let publisher = rig.connect(V5, "p");
+    let subscriber = rig.connect_with(persistent(V5, "s")).client;
+    rig.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    rig.cut(subscriber);
+    let properties = MessageProperties::builder()
+        .message_expiry_secs(60)
+        .build()
+        .expect("valid");
+    let publish = Publish::builder(name("t"))
+        .delivery(Delivery::first(QoS::AtLeastOnce, PacketId::MIN))
+        .properties(&properties)
+        .build();
+    rig.publish_packet(publisher, publish);
+    rig.set_clock_back_secs(3_600);
+    let subscriber = rig.connect_with_messages(persistent(V5, "s"));
+    let got = rig.messages(subscriber);
+    assert_eq!(got[0].properties().message_expiry_secs(), Some(60));
+}
+
+#[test]
 fn shut_down_tells_mqtt_5_clients_and_closes_all() {
     let mut rig = Rig::new();
     let five = rig.connect(V5, "five");

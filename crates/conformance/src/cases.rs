@@ -25,6 +25,7 @@ mod pair;
 mod publish;
 mod qos1;
 mod qos2;
+mod qos2_delivery;
 mod raw_publish;
 mod redelivery;
 mod retained;
@@ -62,6 +63,7 @@ pub(crate) const TABLES: &[&[Case]] = &[
     publish::CASES,
     qos1::CASES,
     qos2::CASES,
+    qos2_delivery::CASES,
     acknowledgements::CASES,
     redelivery::CASES,
     retained::CASES,

@@ -172,7 +172,9 @@ impl<M> Flow<M> {
     /// QoS 1 and 2 publications that may be sent before the peer has to acknowledge.
     pub(crate) fn send_credit(&self) -> usize {
         let in_flight = self.session.outbound.in_flight();
-        usize::from(self.limits.in_flight_max).saturating_sub(in_flight)
+        let in_flight_max =
+            usize::from(self.limits.in_flight_max) + usize::from(mutant!(SendWindowOffByOne));
+        in_flight_max.saturating_sub(in_flight)
     }
 
     /// Whether a QoS 1 or 2 publication could be sent now, as far as the window is concerned.
@@ -467,7 +469,7 @@ impl<M> Flow<M> {
             target.topic = TopicForm::Name;
             length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
         }
-        if length > size_max {
+        if length > size_max && !mutant!(PacketSizeIgnored) {
             return Err(Unsent::TooLarge);
         }
         if !fits_output(&self.output, length, self.limits.output_bytes_max) {
@@ -506,7 +508,15 @@ impl<M> Flow<M> {
         self.flush_acks();
     }
 
-    fn settle(&mut self, token: &AckToken, answer: Answer) {
+    fn settle(&mut self, token: &AckToken, mut answer: Answer) {
+        if mutant!(AckOutOfTurn) && token.kind() == AckKind::PubAck {
+            self.acknowledge(DueAck {
+                kind: AckKind::PubAck,
+                packet_id: token.packet_id(),
+                answer,
+            });
+            answer = Answer::Withheld;
+        }
         self.acks.settle(token, answer);
         self.flush_acks();
         self.assert_invariants();

@@ -100,7 +100,9 @@ impl InboundWindow {
 
     /// PUBACK was sent.
     pub(crate) fn close_at_least_once(&mut self) {
-        self.units = self.units.saturating_sub(1);
+        self.units = self
+            .units
+            .saturating_sub(usize::from(!mutant!(ReceiveUnitLeaked)));
     }
 
     /// A QoS 2 PUBLISH has come.
@@ -116,6 +118,9 @@ impl InboundWindow {
         });
         if !std::mem::replace(&mut held.counted, true) {
             self.units += 1;
+        }
+        if mutant!(RepeatIsNew) {
+            arrival = Arrival::New;
         }
         arrival
     }

@@ -28,6 +28,9 @@ impl KeepAlive {
     /// Sets the interval in force; silence counts from `now`.
     pub(crate) fn start(&mut self, now: Tick, keep_alive_secs: u16) {
         self.allowance_ms = u64::from(keep_alive_secs) * ALLOWANCE_MS_PER_SEC;
+        if mutant!(KeepAliveWithoutGrace) {
+            self.allowance_ms = u64::from(keep_alive_secs) * 1_000;
+        }
         self.heard(now);
     }
 
@@ -51,7 +54,7 @@ impl KeepAlive {
 
     /// When the client will have been silent for too long, while it is watched at all.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let watched = self.allowance_ms > 0 && self.paused.is_none();
+        let watched = self.allowance_ms > 0 && self.paused.is_none() && !mutant!(KeepAliveNever);
         watched.then(|| self.heard.saturating_add(self.allowance_ms))
     }
 }

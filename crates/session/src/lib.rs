@@ -78,6 +78,28 @@
 //! in whose types this API speaks.
 #![forbid(unsafe_code)]
 
+/// Whether a planted bug is in force: the constant `false` but in builds with `--cfg mutants`.
+///
+/// For the tests of this workspace alone; a normal build has nothing of it.
+#[cfg(not(mutants))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
+/// Whether a planted bug is in force; see [`mutants`].
+#[cfg(mutants)]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_active($crate::mutants::Mutant::$name)
+    };
+}
+
 pub use whimbrel_codec as codec;
 
 pub use crate::ack::{AckToken, Epoch};
@@ -110,6 +132,8 @@ mod expiry;
 mod flow;
 mod inbound;
 mod keep_alive;
+#[cfg(mutants)]
+pub mod mutants;
 mod outbound;
 mod server;
 mod state;

@@ -151,7 +151,8 @@ impl<M> OutboundWindow<M> {
 
     /// The id that the next exchange gets.
     pub(crate) fn next_packet_id(&self) -> PacketId {
-        advance(self.first, self.slots.len())
+        let taken = usize::from(mutant!(PacketIdReused) && self.slots.len() > 1);
+        advance(self.first, self.slots.len() - taken)
     }
 
     /// Starts the exchange of a QoS 1 or 2 PUBLISH that is sent now.
@@ -197,6 +198,9 @@ impl<M> OutboundWindow<M> {
                 Phase::AwaitPubComp { .. } => Ok(Received::Repeated),
                 Phase::AwaitPubRec => {
                     open.phase = Phase::AwaitPubRelRecord { rank };
+                    if mutant!(QuotaBackAtPubRec) {
+                        self.in_flight -= usize::from(std::mem::take(&mut open.in_flight));
+                    }
                     self.next_rank += 1;
                     Ok(Received::First)
                 }

@@ -12,6 +12,7 @@ use whimbrel_broker_core::session::{
     Redeliver, SessionState, SubscribeRequest, Tick, UnsubscribeRequest,
 };
 
+use crate::honest::Honest;
 use crate::oracle::{Copy, Oracle};
 use crate::payload::{self, MessageKey};
 use crate::trace::Trace;
@@ -114,6 +115,7 @@ impl Client {
 
     /// Begins a connection on a link.
     pub(crate) fn connect(&mut self, now: Tick, link: usize, connect: Connect) {
+        let _honest = Honest::begin();
         self.epoch += 1;
         let version = connect.version;
         let mut connection = ClientConnection::new(Epoch(self.epoch), &self.config);
@@ -142,6 +144,7 @@ impl Client {
 
     /// The connection is gone; the session is kept.
     pub(crate) fn lose(&mut self) {
+        let _honest = Honest::begin();
         if let Some(live) = self.live.take() {
             self.state = live.connection.into_state();
         }
@@ -161,6 +164,7 @@ impl Client {
         oracle: &mut Oracle,
         trace: &mut Trace,
     ) {
+        let _honest = Honest::begin();
         let number = self.number;
         let Some(live) = &mut self.live else {
             return;
@@ -210,6 +214,7 @@ impl Client {
         oracle: &mut Oracle,
         trace: &mut Trace,
     ) {
+        let _honest = Honest::begin();
         let Some(live) = &mut self.live else {
             return;
         };
@@ -230,6 +235,7 @@ impl Client {
 
     /// Sends again what the session has open, as far as it goes.
     pub(crate) fn resend(&mut self, now: Tick) {
+        let _honest = Honest::begin();
         let Some(live) = &mut self.live else {
             return;
         };
@@ -250,6 +256,7 @@ impl Client {
 
     /// Publishes, if the window and the output have room.
     pub(crate) fn publish(&mut self, now: Tick, outgoing: &Outgoing) -> bool {
+        let _honest = Honest::begin();
         let Some(live) = &mut self.live else {
             return false;
         };
@@ -266,6 +273,7 @@ impl Client {
 
     /// Whether a message could be published now.
     pub(crate) fn has_room(&self, qos: QoS) -> bool {
+        let _honest = Honest::begin();
         self.live.as_ref().is_some_and(|live| {
             live.connection.is_connected()
                 && (qos == QoS::AtMostOnce
@@ -279,6 +287,7 @@ impl Client {
         filters: &[(String, SubscriptionOptions)],
         id: Option<SubscriptionId>,
     ) -> bool {
+        let _honest = Honest::begin();
         let Some(live) = &mut self.live else {
             return false;
         };
@@ -305,6 +314,7 @@ impl Client {
     }
 
     pub(crate) fn unsubscribe(&mut self, now: Tick, filter: &str) -> bool {
+        let _honest = Honest::begin();
         let Some(live) = &mut self.live else {
             return false;
         };
@@ -320,6 +330,7 @@ impl Client {
     }
 
     pub(crate) fn disconnect(&mut self, disconnect: Disconnect) -> bool {
+        let _honest = Honest::begin();
         self.live
             .as_mut()
             .is_some_and(|live| live.connection.disconnect(disconnect).is_ok())
@@ -334,6 +345,7 @@ impl Client {
 
     /// Takes up to `count` bytes that are to go on the link.
     pub(crate) fn output(&mut self, count: usize) -> Vec<u8> {
+        let _honest = Honest::begin();
         let mut taken = Vec::new();
         let Some(live) = &mut self.live else {
             return taken;
@@ -358,10 +370,12 @@ impl Client {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Tick> {
+        let _honest = Honest::begin();
         self.live.as_ref()?.connection.poll_timeout()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Tick) {
+        let _honest = Honest::begin();
         if let Some(live) = &mut self.live {
             live.connection.handle_timeout(now);
         }

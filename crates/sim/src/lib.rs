@@ -7,9 +7,10 @@
 //! ```
 //! use whimbrel_sim::{Options, run};
 //!
-//! let outcome = run(Options::new(7, 300));
+//! let options = Options::new(7, 300);
+//! let outcome = run(&options);
 //! assert_eq!(outcome.finding, None);
-//! assert_eq!(outcome.hash, run(Options::new(7, 300)).hash, "one seed, one run");
+//! assert_eq!(outcome.hash, run(&options).hash, "one seed, one run");
 //! ```
 //!
 //! # Contract
@@ -21,10 +22,14 @@
 //!
 //! # Limits
 //!
-//! The process does not crash, the wall clock does not jump, and there is no store yet.
+//! There is no store yet: a process that crashes comes back with nothing.
 
+mod changes;
 mod client;
+mod crash;
+mod disk;
 mod finding;
+mod honest;
 mod link;
 mod local;
 mod ops;
@@ -35,8 +40,15 @@ mod process;
 mod quiet;
 mod rng;
 mod run;
+mod shrink;
 mod trace;
 mod world;
 
+pub use crate::changes::{Changes, UnknownChange};
 pub use crate::finding::Finding;
+pub use crate::payload::{MessageKey, NoMessageKey};
 pub use crate::run::{Options, Outcome, run};
+pub use crate::shrink::{Shrunk, shrink};
+
+#[cfg(mutants)]
+pub use whimbrel_broker_core::mutants;

@@ -45,6 +45,13 @@ impl LocalClient {
             subscribes: Vec::new(),
         }
     }
+
+    /// The process that it was a part of has died.
+    pub(crate) fn crash(&mut self) {
+        self.attached = None;
+        self.publishes.clear();
+        self.subscribes.clear();
+    }
 }
 
 impl World {

@@ -18,6 +18,9 @@ impl World {
     /// Some client does something.
     pub(crate) fn operate(&mut self) {
         let number = self.rng.index(self.plan.clients.len());
+        if self.plan.clients[number].is_silent {
+            return;
+        }
         match self.clients[number].standing() {
             Standing::Offline => {
                 if self.rng.percent(60) {
@@ -37,10 +40,11 @@ impl World {
                     let client = &mut self.clients[number];
                     client.acknowledge(now, count, &mut self.oracle, &mut self.trace);
                 }
-                72..86 => self.draw_subscribe(number),
+                72..86 => self.draw_subscribe(number, USUAL_FILTERS),
                 86..92 => self.draw_unsubscribe(number),
                 92..95 => self.draw_disconnect(number),
                 95..97 if self.plan.faults.takeovers => self.draw_connect(number),
+                97..99 if self.plan.features.storms => self.storm(number),
                 _ => {}
             },
         }
@@ -49,6 +53,11 @@ impl World {
     /// Some link suffers something.
     pub(crate) fn fault(&mut self) {
         let faults = self.plan.faults;
+        match self.rng.below(12) {
+            0 if faults.crashes && self.rng.percent(8) => return self.crash(),
+            1 if faults.clock_jumps && self.rng.percent(20) => return self.set_clock(),
+            _ => {}
+        }
         let Some(number) = self.pick_link() else {
             return;
         };
@@ -97,6 +106,7 @@ impl World {
         if client.link() == Some(number)
             && client.standing() == Standing::Connected
             && client.output_is_empty()
+            && self.process.knows(number)
         {
             self.trace
                 .note(&[21, number as u64], || format!("garbage on link {number}"));
@@ -191,6 +201,9 @@ impl World {
             format!("r/{number}q{}", qos.bits())
         } else if features.denied_topics && self.rng.percent(5) {
             "deny/x".to_owned()
+        } else if features.storms && self.rng.percent(20) {
+            let level = self.rng.below(STORM_TOPICS);
+            format!("f/{level}/{level}")
         } else {
             self.rng.pick(&TOPICS).to_owned()
         };
@@ -242,12 +255,19 @@ impl World {
         match self.rng.below(12) {
             0 => format!("r/{}q1", self.rng.index(self.plan.clients.len())),
             1 => format!("r/{}q2", self.rng.index(self.plan.clients.len())),
+            2..5 if self.plan.features.storms => self
+                .rng
+                .pick(&["f/N/+", "f/N/#", "f/+/N"])
+                .replace('N', &self.rng.below(STORM_TOPICS).to_string()),
             _ => self.rng.pick(&FILTERS).to_owned(),
         }
     }
 
     pub(crate) fn draw_options(&mut self, filter: &str, is_v5: bool) -> SubscriptionOptions {
         let mut options = SubscriptionOptions::new(self.draw_qos());
+        if filter.starts_with("$share/") && self.plan.features.shared_at_least_once {
+            options.qos = QoS::AtLeastOnce;
+        }
         if is_v5 {
             options.no_local =
                 self.plan.features.no_local && !filter.starts_with('$') && self.rng.percent(25);
@@ -262,10 +282,10 @@ impl World {
         options
     }
 
-    fn draw_subscribe(&mut self, number: usize) {
+    fn draw_subscribe(&mut self, number: usize, filters_max: u64) {
         let is_v5 = self.plan.clients[number].version.is_v5();
         let mut filters = Vec::new();
-        for _ in 0..self.rng.between(1, 3) {
+        for _ in 0..self.rng.between(1, filters_max) {
             let filter = match self.clients[number].filters.as_slice() {
                 known if !known.is_empty() && self.rng.percent(20) => {
                     known[self.rng.index(known.len())].clone()
@@ -283,6 +303,17 @@ impl World {
         self.trace.note(&[23, number as u64, u64::from(sent)], || {
             format!("c{number} subscribes {filters:?} {id:?}: {sent}")
         });
+    }
+
+    /// A client subscribes to a lot at once, and leaves some of it again.
+    fn storm(&mut self, number: usize) {
+        for _ in 0..self.rng.between(5, 20) {
+            if self.rng.percent(25) {
+                self.draw_unsubscribe(number);
+            } else {
+                self.draw_subscribe(number, STORM_FILTERS);
+            }
+        }
     }
 
     fn draw_unsubscribe(&mut self, number: usize) {
@@ -323,6 +354,13 @@ pub(crate) fn topic_name(topic: &str) -> TopicNameBuf {
         .expect("the simulation's topics are valid")
         .to_owned()
 }
+
+/// The most filters of one SUBSCRIBE.
+const USUAL_FILTERS: u64 = 3;
+const STORM_FILTERS: u64 = 8;
+
+/// Topics that storms of subscriptions are about.
+const STORM_TOPICS: u64 = 25;
 
 /// Topics that anybody publishes to.
 pub(crate) const TOPICS: [&str; 9] = [

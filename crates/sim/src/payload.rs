@@ -2,12 +2,39 @@
 
 use bytes::Bytes;
 
-/// The identity of a message in a simulation.
+/// The identity of a message in a simulation, as in `m3.17`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MessageKey {
-    pub(crate) publisher: u16,
-    pub(crate) sequence: u32,
+pub struct MessageKey {
+    /// The number of the client that published it.
+    pub publisher: u16,
+    /// Its number among that client's messages, from 1.
+    pub sequence: u32,
 }
+
+/// A text that names no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMessageKey;
+
+impl std::str::FromStr for MessageKey {
+    type Err = NoMessageKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.strip_prefix('m').and_then(|rest| rest.split_once('.'));
+        let (publisher, sequence) = numbers.ok_or(NoMessageKey)?;
+        Ok(Self {
+            publisher: publisher.parse().map_err(|_| NoMessageKey)?,
+            sequence: sequence.parse().map_err(|_| NoMessageKey)?,
+        })
+    }
+}
+
+impl std::fmt::Display for NoMessageKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a message is named by its publisher and number, as in m3.17")
+    }
+}
+
+impl std::error::Error for NoMessageKey {}
 
 impl std::fmt::Display for MessageKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,6 +83,18 @@ const HEADER: usize = CHECKSUM.end;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let key = MessageKey {
+            publisher: 3,
+            sequence: 17,
+        };
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for text in ["3.17", "m3", "m3.", "m.1", "mx.1"] {
+            assert_eq!(text.parse::<MessageKey>(), Err(NoMessageKey));
+        }
+    }
 
     #[test]
     fn a_payload_tells_who_it_is_from_and_notices_any_change() {

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use whimbrel_broker_core::session::codec::ProtocolVersion;
 use whimbrel_broker_core::session::{ClientConfig, ServerConfig};
-use whimbrel_broker_core::{CoreConfig, QueueFull};
+use whimbrel_broker_core::{CoreConfig, CoreLimits, QueueFull};
 
 use crate::rng::Rng;
 
@@ -36,6 +36,8 @@ pub(crate) struct Persona {
     pub(crate) is_durable: bool,
     /// `QoS` of everything it publishes to its own retained topic, so that order holds there.
     pub(crate) own_topic_qos: u8,
+    /// It does nothing at all: a run without it, of which nothing else is drawn anew.
+    pub(crate) is_silent: bool,
     /// Largest packet it accepts; MQTT 5 only.
     pub(crate) packet_size_max: Option<u32>,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Persona {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
     pub(crate) shared: bool,
+    /// Members of groups ask for `QoS` 1: nothing excuses the loss of a message then.
+    pub(crate) shared_at_least_once: bool,
     pub(crate) retained: bool,
     pub(crate) wills: bool,
     pub(crate) expiry: bool,
@@ -51,6 +55,8 @@ pub(crate) struct Features {
     pub(crate) keep_alive: bool,
     pub(crate) denied_topics: bool,
     pub(crate) large_payloads: bool,
+    /// Bursts of SUBSCRIBE and UNSUBSCRIBE with many filters.
+    pub(crate) storms: bool,
 }
 
 /// Faults that may happen.
@@ -62,6 +68,12 @@ pub(crate) struct Faults {
     pub(crate) slow_readers: bool,
     pub(crate) garbage: bool,
     pub(crate) long_pauses: bool,
+    /// The process dies with all it holds in memory, and a new one starts.
+    pub(crate) crashes: bool,
+    /// The wall clock is set, forwards or backwards. Ticks go on.
+    pub(crate) clock_jumps: bool,
+    /// Shards seldom get to what they have put off.
+    pub(crate) slow_backlog: bool,
 }
 
 impl Plan {
@@ -71,17 +83,21 @@ impl Plan {
         let mut client = ClientConfig::default();
         client.in_flight_max = window(rng);
         client.receive_maximum = window(rng);
-        let count = match rng.below(10) {
-            0 => rng.between(13, 30),
-            1..=3 => rng.between(2, 3),
+        let count = match rng.below(20) {
+            0 => rng.between(31, 50),
+            1..=2 => rng.between(13, 30),
+            3 => 1,
+            4..=7 => rng.between(2, 3),
             _ => rng.between(4, 12),
         };
+        let faults = draw_faults(rng);
         let sizes_matter = rng.percent(15);
-        // MQTT 3.1 has no Session Present: its clients can't know that a session has expired.
-        let sessions_expire = core
-            .v3_session_expiry_secs
-            .min(core.session_expiry_secs_max)
-            != u32::MAX;
+        // MQTT 3.1 has no Session Present: its clients can't know that a session is gone.
+        let sessions_expire = faults.crashes
+            || core
+                .v3_session_expiry_secs
+                .min(core.session_expiry_secs_max)
+                != u32::MAX;
         let clients = (0..count)
             .map(|_| {
                 let version = rng.pick(&[
@@ -97,6 +113,7 @@ impl Plan {
                     is_durable: rng.percent(70)
                         && !(sessions_expire && version == ProtocolVersion::V31),
                     own_topic_qos: rng.below(3) as u8,
+                    is_silent: false,
                     packet_size_max: (sizes_matter && rng.percent(40)).then_some(PACKET_SIZE_MAX),
                 }
             })
@@ -113,6 +130,7 @@ impl Plan {
             queues_are_small,
             features: Features {
                 shared: rng.percent(60),
+                shared_at_least_once: rng.percent(40),
                 retained: rng.percent(70),
                 wills: rng.percent(60),
                 expiry: rng.percent(50),
@@ -120,25 +138,51 @@ impl Plan {
                 keep_alive: rng.percent(50),
                 denied_topics: rng.percent(20),
                 large_payloads: rng.percent(15),
+                storms: rng.percent(25),
             },
-            faults: Faults {
-                cuts: rng.percent(70),
-                takeovers: rng.percent(50),
-                half_open: rng.percent(30),
-                slow_readers: rng.percent(50),
-                garbage: rng.percent(20),
-                long_pauses: rng.percent(40),
-            },
+            faults,
             latency_ms_max: rng.pick(&[0, 0, 5, 40]),
             link_capacity: rng.pick(&[64, 512, 4_096, 65_536]),
             piece_max: rng.pick(&[3, 40, 700, 65_536]),
         }
     }
+
+    /// Makes the parts agree that were set by hand.
+    pub(crate) fn settle(&mut self) {
+        let limits = &mut self.core.limits;
+        if !self.queues_are_small {
+            let roomy = CoreLimits::default();
+            limits.queue_messages_max = roomy.queue_messages_max;
+            limits.clean_queue_messages_max = roomy.clean_queue_messages_max;
+            limits.queue_bytes_total_max = roomy.queue_bytes_total_max;
+            self.core.queue_full = QueueFull::DropOldest;
+        } else if limits.queue_messages_max >= ROOMY {
+            limits.queue_messages_max = FEW;
+            limits.clean_queue_messages_max = FEW;
+        }
+        for persona in &mut self.clients {
+            persona.is_durable &= persona.version != ProtocolVersion::V31 || !self.faults.crashes;
+        }
+    }
+}
+
+fn draw_faults(rng: &mut Rng) -> Faults {
+    Faults {
+        cuts: rng.percent(70),
+        takeovers: rng.percent(50),
+        half_open: rng.percent(30),
+        slow_readers: rng.percent(50),
+        garbage: rng.percent(20),
+        long_pauses: rng.percent(40),
+        crashes: rng.percent(25),
+        clock_jumps: rng.percent(25),
+        slow_backlog: rng.percent(25),
+    }
 }
 
 fn draw_core(rng: &mut Rng) -> CoreConfig {
     let mut core = CoreConfig::default();
-    core.shards = rng.pick(&[1, 2, 2, 2, 3, 4]);
+    core.shards = rng.pick(&[1, 1, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8]);
     core.placement_seed = rng.next();
     core.seed = rng.next();
     core.journal = rng.percent(50);
@@ -183,6 +227,9 @@ fn window(rng: &mut Rng) -> NonZeroU16 {
 
 /// Queues of at least so many messages never fill up in a run.
 const ROOMY: usize = 1_000;
+
+/// What queues hold where somebody asks for small ones.
+const FEW: usize = 5;
 
 /// Large enough for every packet but PUBLISH.
 pub(crate) const PACKET_SIZE_MAX: u32 = 200;

@@ -1,5 +1,5 @@
-//! The simulated broker process: shards, their index, what is under way between them, a journal
-//! that commits late, and the pump of each connection.
+//! The simulated broker process: shards, their index, what is under way between them, journals
+//! that commit late, and the pump of each connection.
 
 mod local;
 
@@ -15,6 +15,7 @@ use whimbrel_broker_core::{
 };
 
 use crate::client::client_number;
+use crate::disk::Disk;
 use crate::oracle::{Arrival, ArrivalWill, Gated, Oracle};
 use crate::payload;
 use crate::plan::Plan;
@@ -31,7 +32,7 @@ pub(crate) struct Process {
     shards: Vec<RefCell<Shard>>,
     /// Messages between shards, first in, first out for each ordered pair.
     hops: Vec<VecDeque<Hop>>,
-    journals: Vec<Journal>,
+    disks: Vec<Box<dyn Disk>>,
     sockets: BTreeMap<usize, Socket>,
     by_key: BTreeMap<(usize, ConnectionKey), usize>,
     /// Outcomes of in-process clients that nobody has looked at.
@@ -41,21 +42,28 @@ pub(crate) struct Process {
 /// What a step may touch besides the process.
 pub(crate) struct Around<'a> {
     pub(crate) now_ms: u64,
+    /// Unix milliseconds, which may jump.
+    pub(crate) wall_ms: u64,
     pub(crate) oracle: &'a mut Oracle,
     pub(crate) trace: &'a mut Trace,
+}
+
+impl Around<'_> {
+    fn env<'a>(&self, index: &'a Index) -> Env<'a> {
+        Env {
+            now: Now {
+                tick: Tick(self.now_ms),
+                wall: UnixMillis(self.wall_ms),
+            },
+            index,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Hop {
     sent_ms: u64,
     message: ShardMessage,
-}
-
-/// The delayed null journal: records are counted, and committed later, in order.
-#[derive(Debug, Default)]
-struct Journal {
-    /// When each record that is not committed was appended.
-    open: VecDeque<u64>,
 }
 
 /// A connection as its task in a runtime would see it.
@@ -74,8 +82,11 @@ struct Socket {
 }
 
 impl Process {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        let config = Arc::new(plan.core.clone());
+    /// Starts for the `incarnation`-th time after the first, on the disks of the process before.
+    pub(crate) fn new(plan: &Plan, incarnation: u32, disks: Vec<Box<dyn Disk>>) -> Self {
+        let mut config = plan.core.clone();
+        config.incarnation = incarnation;
+        let config = Arc::new(config);
         let count = config.shards;
         let shards = (0..count)
             .filter_map(ShardId::new)
@@ -85,12 +96,27 @@ impl Process {
             index: Index::new(config.seed, &config.limits),
             shards,
             hops: (0..count * count).map(|_| VecDeque::new()).collect(),
-            journals: (0..count).map(|_| Journal::default()).collect(),
+            disks,
             sockets: BTreeMap::new(),
             by_key: BTreeMap::new(),
             outcomes: Vec::new(),
             config,
         }
+    }
+
+    /// How many processes there were before.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.config.incarnation
+    }
+
+    /// The disks, for the process that follows this one.
+    pub(crate) fn take_disks(&mut self) -> Vec<Box<dyn Disk>> {
+        std::mem::take(&mut self.disks)
+    }
+
+    /// Whether a connection was opened to this process and is not closed.
+    pub(crate) fn knows(&self, number: usize) -> bool {
+        self.sockets.contains_key(&number)
     }
 
     /// A transport was opened. The will of the CONNECT that will come is known by its number only.
@@ -178,7 +204,7 @@ impl Process {
                     will: socket.will,
                     is_local: false,
                 });
-                let env = env(&self.index, around.now_ms);
+                let env = around.env(&self.index);
                 let mut target = self.shards[shard].borrow_mut();
                 let key = socket
                     .pump
@@ -242,7 +268,7 @@ impl Process {
             return;
         };
         let shard = socket.shard;
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         socket
             .pump
             .detach(env, &mut self.shards[shard].borrow_mut());
@@ -260,10 +286,16 @@ impl Process {
         around.trace.note(&[1, pair as u64], || {
             format!("hop {from} -> {to} {message:?}")
         });
+        let key = message
+            .message()
+            .and_then(|message| payload::decode(&message.payload()));
+        around
+            .oracle
+            .tell_of(key, || format!("arrives at shard {to} from shard {from}"));
         let Some(sender) = ShardId::new(from) else {
             return false;
         };
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[to]
             .borrow_mut()
             .handle_message(env, sender, message);
@@ -273,17 +305,17 @@ impl Process {
 
     /// Commits up to `records` of a shard's journal.
     pub(crate) fn commit(&mut self, around: &mut Around<'_>, shard: usize, records: u64) -> bool {
-        let open = &mut self.journals[shard].open;
-        let records = records.min(open.len() as u64);
+        let disk = &mut self.disks[shard];
+        let records = records.min(disk.unsynced(u64::MAX));
         if records == 0 {
             return false;
         }
-        open.drain(..records as usize);
+        disk.sync(records);
         around.trace.note(&[2, shard as u64, records], || {
             format!("commit {records} records of shard {shard}")
         });
         around.oracle.committed(shard, records);
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[shard]
             .borrow_mut()
             .handle_committed(env, records);
@@ -299,7 +331,7 @@ impl Process {
         around
             .trace
             .note(&[3, shard as u64], || format!("backlog of shard {shard}"));
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[shard].borrow_mut().run_backlog(env);
         self.drain(around, shard);
         true
@@ -325,7 +357,7 @@ impl Process {
                 around
                     .trace
                     .note(&[4, shard as u64], || format!("timers of shard {shard}"));
-                let env = env(&self.index, around.now_ms);
+                let env = around.env(&self.index);
                 self.shards[shard].borrow_mut().handle_timeout(env);
                 self.drain(around, shard);
             }
@@ -344,9 +376,16 @@ impl Process {
             }
         }
         for shard in 0..self.shards.len() {
-            let open = &self.journals[shard].open;
-            let old = open.iter().take_while(|&&at_ms| at_ms < before_ms).count() as u64;
+            let old = self.disks[shard].unsynced(before_ms);
             moved |= self.commit(around, shard, old);
+        }
+        moved
+    }
+
+    /// Lets every shard go on with what it has put off; true if there was anything.
+    pub(crate) fn run_backlogs(&mut self, around: &mut Around<'_>) -> bool {
+        let mut moved = false;
+        for shard in 0..self.shards.len() {
             moved |= self.run_backlog(around, shard);
         }
         moved
@@ -363,10 +402,10 @@ impl Process {
     }
 
     /// Removes retained messages that have expired.
-    pub(crate) fn sweep(&mut self, now_ms: u64) {
+    pub(crate) fn sweep(&mut self, wall_ms: u64) {
         let mut cursor = whimbrel_broker_core::session::codec::topic::ScanCursor::default();
         use whimbrel_broker_core::session::codec::topic::ScanState;
-        let wall = env(&self.index, now_ms).now.wall;
+        let wall = UnixMillis(wall_ms);
         while self.index.sweep_retained(&mut cursor, 16, wall) == ScanState::More {}
     }
 
@@ -396,7 +435,7 @@ impl Process {
         let Some(socket) = self.sockets.get_mut(&number) else {
             return;
         };
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         let shard = socket.shard;
         let mut gate = Recorder::default();
         let status = socket
@@ -443,7 +482,7 @@ impl Process {
             let count = rng.between(1, wanted.min(piece_max) as u64) as usize;
             written.extend_from_slice(&chunk[..count]);
             output.advance(count);
-            target.flushed(env(&self.index, around.now_ms), key);
+            target.flushed(around.env(&self.index), key);
             drop(target);
             self.drain(around, shard);
         }
@@ -485,7 +524,7 @@ impl Process {
             around.oracle.observed(event);
         }
         for record in &effects.append {
-            self.journals[from].open.push_back(around.now_ms);
+            self.disks[from].append(around.now_ms, record);
             around.oracle.recorded(from, record);
         }
         self.outcomes
@@ -540,16 +579,3 @@ impl Gate for Recorder {
 pub(crate) fn is_denied(topic: &str) -> bool {
     topic.starts_with("deny/")
 }
-
-fn env(index: &Index, now_ms: u64) -> Env<'_> {
-    Env {
-        now: Now {
-            tick: Tick(now_ms),
-            wall: UnixMillis(EPOCH_MS + now_ms),
-        },
-        index,
-    }
-}
-
-/// The wall clock at tick 0.
-const EPOCH_MS: u64 = 1_700_000_000_000;

@@ -7,7 +7,7 @@ use whimbrel_broker_core::session::codec::{
 use whimbrel_broker_core::{DropCause, QueueFull, Residue};
 
 use crate::client::{Standing, client_id};
-use crate::world::{Part, Pieces, World};
+use crate::world::{Part, Pieces, World, wall_ms};
 
 impl World {
     /// Runs the end. The first broken rule is in the oracle.
@@ -194,7 +194,8 @@ impl World {
         if filters > 0 {
             self.oracle.fail("filters are left", format!("{filters}"));
         }
-        self.process.sweep(self.now_ms);
+        self.process
+            .sweep(wall_ms(self.now_ms, self.wall_offset_ms));
         let retained = self.process.index().retained_messages();
         let expected = self.oracle.retained_now().len();
         if retained != expected {

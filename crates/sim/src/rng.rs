@@ -11,6 +11,12 @@ impl Rng {
         Self { state: seed }
     }
 
+    /// The chance of one step of a run.
+    pub(crate) fn of_step(seed: u64, step: u64) -> Self {
+        let mut mixed = Self::new(seed ^ step.rotate_left(32));
+        Self::new(mixed.next() ^ step)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

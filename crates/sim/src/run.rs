@@ -2,19 +2,25 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use crate::changes::Changes;
 use crate::finding::Finding;
+use crate::payload::MessageKey;
 use crate::world::World;
 
 /// What to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// Where all chance comes from.
     pub seed: u64,
     /// Steps before the quiet end.
     pub steps: u64,
+    /// What is done differently from the plan that the seed draws.
+    pub changes: Changes,
     /// Whether everything that happens is printed.
     pub trace: bool,
+    /// The message whose life is printed.
+    pub follow: Option<MessageKey>,
 }
 
 impl Options {
@@ -24,7 +30,9 @@ impl Options {
         Self {
             seed,
             steps,
+            changes: Changes::default(),
             trace: false,
+            follow: None,
         }
     }
 }
@@ -37,13 +45,16 @@ pub struct Outcome {
     pub hash: u64,
     /// The first rule that was broken.
     pub finding: Option<Finding>,
+    /// The step after which it was seen to be broken, counted from 1; `None` if that was in the
+    /// quiet end, or the core panicked.
+    pub found_at: Option<u64>,
     /// Messages that clients were shown.
     pub deliveries: u64,
 }
 
 /// Runs one seed.
 #[must_use]
-pub fn run(options: Options) -> Outcome {
+pub fn run(options: &Options) -> Outcome {
     panic::catch_unwind(AssertUnwindSafe(|| run_unguarded(options))).unwrap_or_else(|panic| {
         let detail = panic
             .downcast_ref::<String>()
@@ -56,25 +67,32 @@ pub fn run(options: Options) -> Outcome {
                 rule: "panic",
                 detail,
             }),
+            found_at: None,
             deliveries: 0,
         }
     })
 }
 
-fn run_unguarded(options: Options) -> Outcome {
-    let mut world = World::new(options.seed, options.trace);
+fn run_unguarded(options: &Options) -> Outcome {
+    let mut world = World::new(options);
+    let mut found_at = None;
     for step in 0..options.steps {
+        if options.changes.skips(step) {
+            continue;
+        }
         world.step(step);
         if world.oracle.finding().is_some() {
+            found_at = Some(step + 1);
             break;
         }
     }
-    if world.oracle.finding().is_none() {
+    if found_at.is_none() {
         world.end(options.steps);
     }
     Outcome {
         hash: world.trace.hash(),
         finding: world.oracle.finding().cloned(),
+        found_at,
         deliveries: world.oracle.deliveries,
     }
 }

@@ -6,20 +6,25 @@ use whimbrel_broker_core::session::Tick;
 use whimbrel_broker_core::session::codec::{Connect, Will};
 
 use crate::client::{Client, Standing};
+use crate::disk::{Disk, NullDisk};
 use crate::link::Link;
 use crate::local::LocalClient;
 use crate::oracle::{ArrivalWill, Oracle};
 use crate::plan::Plan;
 use crate::process::{Around, Process};
 use crate::rng::Rng;
+use crate::run::Options;
 use crate::trace::Trace;
 
 /// Everything that exists in a run.
 #[derive(Debug)]
 pub(crate) struct World {
+    seed: u64,
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) now_ms: u64,
+    /// What the wall clock is ahead of ticks and of where it began.
+    pub(crate) wall_offset_ms: i64,
     pub(crate) process: Process,
     pub(crate) clients: Vec<Client>,
     pub(crate) locals: Vec<LocalClient>,
@@ -46,10 +51,12 @@ pub(crate) enum Part {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, prints: bool) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
+        let seed = options.seed;
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng);
-        let mut trace = Trace::new(prints);
+        let mut plan = Plan::draw(&mut rng);
+        options.changes.apply(&mut plan);
+        let mut trace = Trace::new(options.trace);
         trace.note(&[seed], || format!("{plan:#?}"));
         // The last client is the fresh subscriber of the end.
         let clients = (0..=plan.clients.len())
@@ -58,11 +65,16 @@ impl World {
         let locals = (0..plan.local_clients)
             .map(|local| LocalClient::new(plan.clients.len() + 1 + local))
             .collect();
+        let disks = (0..plan.core.shards)
+            .map(|_| -> Box<dyn Disk> { Box::new(NullDisk::default()) })
+            .collect();
         Self {
-            process: Process::new(&plan),
-            oracle: Oracle::new(&plan),
+            seed,
+            process: Process::new(&plan, 0, disks),
+            oracle: Oracle::new(&plan, options.follow),
             rng,
             now_ms: 0,
+            wall_offset_ms: 0,
             clients,
             locals,
             links: BTreeMap::new(),
@@ -75,6 +87,8 @@ impl World {
     /// Takes one step of the run.
     pub(crate) fn step(&mut self, step: u64) {
         self.trace.begin(step, self.now_ms);
+        // Each step draws for itself, so that one that is left out changes no other's draws.
+        self.rng = Rng::of_step(self.seed, step);
         match self.rng.below(100) {
             0..45 => {
                 for _ in 0..self.rng.between(1, 12) {
@@ -94,6 +108,7 @@ impl World {
                 let (process, mut around) = self.parts();
                 process.commit(&mut around, shard, records);
             }
+            66..70 if self.plan.faults.slow_backlog && self.rng.percent(70) => {}
             66..70 => {
                 let shard = self.rng.index(self.process.shards());
                 let (process, mut around) = self.parts();
@@ -114,6 +129,33 @@ impl World {
                 }
             }
         }
+        self.check_queues();
+    }
+
+    /// Checks that no queue is above its bound. What groups hand out is bounded in another way.
+    fn check_queues(&mut self) {
+        let features = self.plan.features;
+        if !self.plan.queues_are_small || features.shared {
+            return;
+        }
+        let limits = &self.plan.core.limits;
+        let mut bound = limits
+            .queue_messages_max
+            .max(limits.clean_queue_messages_max);
+        if features.retained {
+            // One step of a scan is let in whatever the bound, while the queue is empty.
+            bound = bound.max(limits.step_budget);
+        }
+        let longest = self
+            .process
+            .residues()
+            .iter()
+            .map(|residue| residue.longest_queue)
+            .max();
+        if let Some(longest) = longest.filter(|&longest| longest > bound) {
+            let detail = format!("{longest} messages where {bound} are allowed");
+            self.oracle.fail("a queue above its bound", detail);
+        }
     }
 
     /// The process, and what its steps touch.
@@ -122,6 +164,7 @@ impl World {
             &mut self.process,
             Around {
                 now_ms: self.now_ms,
+                wall_ms: wall_ms(self.now_ms, self.wall_offset_ms),
                 oracle: &mut self.oracle,
                 trace: &mut self.trace,
             },
@@ -263,6 +306,7 @@ impl World {
         };
         let mut around = Around {
             now_ms: self.now_ms,
+            wall_ms: wall_ms(self.now_ms, self.wall_offset_ms),
             oracle: &mut self.oracle,
             trace: &mut self.trace,
         };
@@ -329,7 +373,12 @@ impl World {
     /// gives up what it had of the old one.
     fn lose(&mut self, client: usize) {
         let unanswered = self.clients[client].unanswered();
+        let link = self.clients[client].link();
         self.clients[client].lose();
+        // The process that had the other end has died.
+        if let Some(number) = link.filter(|&number| !self.process.knows(number)) {
+            self.links.remove(&number);
+        }
         let Some(number) = unanswered else {
             return;
         };
@@ -391,6 +440,7 @@ impl World {
         );
         let around = Around {
             now_ms: self.now_ms,
+            wall_ms: wall_ms(self.now_ms, self.wall_offset_ms),
             oracle: &mut self.oracle,
             trace: &mut self.trace,
         };
@@ -434,8 +484,12 @@ impl World {
             self.now_ms = due.map_or(target, |due| due.max(self.now_ms));
             self.oracle.advance(self.now_ms);
             let before_ms = self.now_ms.saturating_sub(HOLD_MS);
+            let backlog = !self.plan.faults.slow_backlog;
             let (process, mut around) = self.parts();
             process.settle_older(&mut around, before_ms);
+            if backlog {
+                process.run_backlogs(&mut around);
+            }
             process.handle_timeouts(&mut around);
             for client in &mut self.clients {
                 while client
@@ -457,7 +511,8 @@ impl World {
         let mut moved = false;
         for _ in 0..SETTLE_ROUNDS {
             let (process, mut around) = self.parts();
-            if !process.settle_older(&mut around, u64::MAX) {
+            let busy = process.settle_older(&mut around, u64::MAX);
+            if !(process.run_backlogs(&mut around) || busy) {
                 return moved;
             }
             moved = true;
@@ -488,6 +543,14 @@ impl Pieces {
         }
     }
 }
+
+/// What the wall clock says, in Unix milliseconds.
+pub(crate) fn wall_ms(now_ms: u64, offset_ms: i64) -> u64 {
+    (EPOCH_MS + now_ms).saturating_add_signed(offset_ms)
+}
+
+/// The wall clock at tick 0.
+const EPOCH_MS: u64 = 1_700_000_000_000;
 
 fn latency(rng: &mut Rng, link: &Link, pieces: Pieces) -> u64 {
     match (pieces, link.latency_ms) {

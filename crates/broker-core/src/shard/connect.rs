@@ -8,6 +8,7 @@ use whimbrel_session::codec::{
     Authentication, ConnAckProperties, Connect, DisconnectRef, ProtocolVersion, QoS, ReasonCode,
     UserProperties, Will,
 };
+use whimbrel_session::mutant;
 use whimbrel_session::{Accept, Redeliver, Resent, ServerConnection, SessionState};
 
 use super::connection::{Connection, Endpoint, Phase};
@@ -87,7 +88,7 @@ impl Shard {
             phase: Phase::Accepting,
             endpoint,
             pending: Some(Box::new(Pending {
-                session_present: resumed.is_some(),
+                session_present: resumed.is_some() && !mutant!(SessionPresentForgotten),
                 grants,
                 session_expiry_secs: connect.properties.session_expiry_secs,
             })),
@@ -124,7 +125,8 @@ impl Shard {
             self.append(|| Record::SessionOpened { client_id });
         }
         let then = OnCommit::Accept(key);
-        if self.effects.append.len() > records {
+        let waits = self.effects.append.len() > records || mutant!(CleanSessionWaits);
+        if waits && !mutant!(ConnAckBeforeRecord) {
             self.after_commit(env, then);
         } else {
             // Nothing was promised that would have to outlive the process.
@@ -209,10 +211,14 @@ impl Shard {
         let expiry_max = self.config.session_expiry_secs_max;
         let was_durable = self.session(session).is_some_and(Session::is_durable);
         if let Some(found) = self.session_mut(session) {
-            if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
+            if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION
+                && !mutant!(WillAfterDisconnect)
+            {
                 found.will = None; // [MQTT-3.14.4-3]
             }
-            if let Some(expiry_secs) = disconnect.properties.session_expiry_secs() {
+            if let Some(expiry_secs) = disconnect.properties.session_expiry_secs()
+                && !mutant!(DisconnectExpiryIgnored)
+            {
                 found.expiry_secs = expiry_secs.min(expiry_max); // [U5-081]
             }
         }
@@ -270,6 +276,9 @@ impl Shard {
         if accepted {
             session.state = state;
         }
+        if mutant!(TakeoverLosesInFlight) && reason == CloseReason::TakenOver {
+            session.state = None;
+        }
         let client_id = session.client_id.clone();
         let expiry_secs = session.expiry_secs;
         self.observe(Event::Disconnected { client_id, reason });
@@ -281,6 +290,17 @@ impl Shard {
             self.drop_queued_qos0(session_key);
         }
         self.tell_groups_status(session_key);
+        if mutant!(TakeoverLosesQueue) && reason == CloseReason::TakenOver {
+            while let Some(lost) = self
+                .session_mut(session_key)
+                .and_then(|session| session.queue.pop_front())
+            {
+                self.uncount_queued(&lost);
+            }
+        }
+        if mutant!(GroupInFlightShared) {
+            self.return_group_messages(session_key);
+        }
         self.return_unsent(session_key, None);
         self.arm_session(env, session_key, reason);
     }
@@ -326,7 +346,7 @@ impl Shard {
                 CloseReason::TakenOver,
             );
         }
-        if clean_start && self.session(known).is_some() {
+        if clean_start && self.session(known).is_some() && !mutant!(CleanStartIgnored) {
             self.end_session(env, known);
         }
     }
@@ -406,7 +426,7 @@ impl Shard {
                 continue;
             };
             if let Some(origin) = &outgoing.origin {
-                let outcome = if outgoing.qos == QoS::ExactlyOnce {
+                let outcome = if outgoing.qos == QoS::ExactlyOnce || mutant!(GroupMessageLost) {
                     GroupOutcome::Consumed
                 } else {
                     GroupOutcome::Returned
@@ -448,7 +468,7 @@ impl Shard {
             id: self.next_message_id(),
             topic: &topic,
             qos,
-            retain: retain && self.config.connection.retain_available,
+            retain: retain && self.config.connection.retain_available && !mutant!(WillNotRetained),
             // Counts from publication [U5-032].
             expires_at: super::publish::expires_at(env, properties.message_expiry_secs()),
             properties,
@@ -479,7 +499,13 @@ impl Shard {
             .will
             .as_ref()
             .filter(|_| reason != CloseReason::ShuttingDown)
-            .map(|will| will.delay_secs);
+            .filter(|_| reason != CloseReason::TakenOver || !mutant!(NoWillOnTakeover))
+            .map(|will| {
+                if mutant!(WillDelayIgnored) {
+                    return 0;
+                }
+                will.delay_secs
+            });
         let will_due = delay
             .filter(|&delay| delay > 0)
             .map(|delay| now.saturating_add(u64::from(delay) * 1000));
@@ -500,7 +526,10 @@ impl Shard {
             return;
         };
         let expiry_due = session.expiry_due.take();
-        let will_due = session.will_due.take();
+        let mut will_due = session.will_due.take();
+        if mutant!(WillNotCancelled) {
+            will_due = None;
+        }
         if let Some(due) = expiry_due {
             self.timers.disarm(due, Timer::SessionExpiry(key));
         }

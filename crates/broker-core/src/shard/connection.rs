@@ -1,6 +1,7 @@
 //! A connection at its shard: one packet in, one event handled, output into its buffer.
 
 use whimbrel_session::codec::{ReasonCode, WriteBuf};
+use whimbrel_session::mutant;
 use whimbrel_session::{Hold, ServerConnection, ServerEvent};
 
 use super::local::LocalClient;
@@ -329,6 +330,9 @@ impl Shard {
                 client_id,
                 packet_id,
             });
+            if mutant!(PubRelBeforeRecord) {
+                return self.committed(env, then);
+            }
             self.after_commit(env, then);
         } else {
             self.committed(env, then);

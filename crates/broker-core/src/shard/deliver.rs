@@ -5,6 +5,7 @@ use whimbrel_session::codec::topic::{ScanState, TopicName};
 use whimbrel_session::codec::{
     FanOut, FanOutBuffer, PAYLOAD_SHARE_MIN, Payload, PublishSource, QoS, ReasonCode,
 };
+use whimbrel_session::mutant;
 use whimbrel_session::{Deliver, Refused};
 
 use super::connection::{Endpoint, Phase};
@@ -71,8 +72,11 @@ impl<'a> Source<'a> {
             topic: parts.topic,
             properties: parts.properties,
             payload,
-            message_expiry_secs: (parts.expires_at != UnixMillis::NEVER)
-                .then(|| parts.expires_at.seconds_from(now).unwrap_or(0)),
+            message_expiry_secs: if mutant!(ExpiryNotCountedDown) {
+                parts.properties.message_expiry_secs()
+            } else {
+                seconds_left(&parts, now)
+            },
         };
         Self {
             parts,
@@ -155,13 +159,19 @@ impl Shard {
         admission: Admission,
     ) -> Outcome {
         // [MQTT-3.8.4-8]
-        let qos = target.qos.min(source.qos());
+        let qos = if mutant!(QosNotCapped) {
+            source.qos()
+        } else {
+            target.qos.min(source.qos())
+        };
         let retain = target.retain_as_published && source.parts.retain;
         let Some(session) = self.session(target.session) else {
             return Outcome::Handled;
         };
         let stored = session.stores(qos);
-        let connection = session.connection.filter(|_| session.queue.is_empty());
+        let connection = session
+            .connection
+            .filter(|_| session.queue.is_empty() || mutant!(QueueOvertaken));
         let outgoing = |source: &mut Source<'_>| Outgoing {
             message: source.message().clone(),
             subscription_ids: target.subscription_ids.clone(),
@@ -273,7 +283,8 @@ impl Shard {
                 return Outcome::Handled;
             };
             let total_full = total > 0 && total + cost > total_max;
-            if !total_full && session.queue.fits(&outgoing.message, count_max, bytes_max) {
+            let fits = session.queue.fits(&outgoing.message, count_max, bytes_max);
+            if !total_full && fits || mutant!(QueueUnbounded) {
                 break;
             }
             let cause = if total_full {
@@ -353,7 +364,7 @@ impl Shard {
         if connection.phase != Phase::Running {
             return;
         }
-        let mut budget = REFILL_BUDGET;
+        let mut budget = REFILL_BUDGET.min(self.config.limits.step_budget);
         loop {
             let Some(found) = self.session_mut(session) else {
                 return;
@@ -365,13 +376,17 @@ impl Shard {
             budget -= 1;
             if let Some(outgoing) = found.queue.pop_front() {
                 self.uncount_queued(&outgoing);
-                if outgoing.message.is_expired(env.now.wall) {
+                if outgoing.message.is_expired(env.now.wall) && !mutant!(ExpiredIsDelivered) {
                     self.drop_outgoing(session, outgoing, DropCause::Expired); // [MQTT-3.3.2-5]
                 } else if let Err(outgoing) = self.write_outgoing(env, key, outgoing) {
                     self.queued_messages += 1;
                     self.queued_bytes += SessionQueue::cost(&outgoing.message);
                     if let Some(session) = self.session_mut(session) {
-                        session.queue.push_front(outgoing);
+                        if mutant!(QueuePutBackBehind) {
+                            session.queue.push_back(outgoing);
+                        } else {
+                            session.queue.push_front(outgoing);
+                        }
                     }
                     return;
                 }
@@ -418,6 +433,7 @@ impl Shard {
             }
         };
         if let (Some(outcome), Some(origin)) = (outcome, origin)
+            && !(outcome == GroupOutcome::TooLarge && mutant!(GroupTooLargeUnanswered))
             && let Some(session) = self.connection(key).map(|found| found.session)
         {
             self.tell_group(session, origin, outcome);
@@ -449,7 +465,9 @@ impl Shard {
 
     /// Counts a message that is dropped, and tells its group.
     pub(super) fn drop_outgoing(&mut self, key: SessionKey, outgoing: Outgoing, cause: DropCause) {
-        self.stats.count_drop(cause);
+        if !mutant!(DropNotCounted) {
+            self.stats.count_drop(cause);
+        }
         if let Some(origin) = outgoing.origin {
             self.tell_group(key, *origin, GroupOutcome::Consumed);
         }
@@ -491,15 +509,17 @@ impl Shard {
             return true; // unsubscribed since
         };
         let mut messages = Vec::new();
+        let budget = SCAN_BUDGET.min(self.config.limits.step_budget);
         let state = env.index.scan_retained(
             &filter,
             &mut scan.cursor,
-            SCAN_BUDGET,
+            budget,
             env.now.wall,
             &mut messages,
         );
         let (granted, subscription_id) = (scan.qos, scan.subscription_id);
         if state == ScanState::More
+            && !mutant!(RetainedScanCut)
             && let Some(found) = self.session_mut(session)
         {
             found.scans.push_front(scan);
@@ -563,6 +583,20 @@ impl Shard {
     fn tell_group(&mut self, session: SessionKey, origin: GroupOrigin, outcome: GroupOutcome) {
         self.send_group_done(origin.group, origin.sequence, session, outcome);
     }
+}
+
+/// What a forwarded message says of its expiry, if it has one [MQTT-3.3.2-6]. A wall clock that was
+/// set back does not make that longer than its publisher said.
+fn seconds_left(parts: &MessageParts<'_>, now: UnixMillis) -> Option<u32> {
+    if parts.expires_at == UnixMillis::NEVER {
+        return None;
+    }
+    let left = parts.expires_at.seconds_from(now).unwrap_or(0);
+    let given = parts.properties.message_expiry_secs();
+    if mutant!(ExpiryAboveGiven) {
+        return Some(left);
+    }
+    Some(given.map_or(left, |given| left.min(given)))
 }
 
 /// Messages written to one connection in one turn.

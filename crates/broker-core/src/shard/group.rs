@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_session::codec::QoS;
+use whimbrel_session::mutant;
 
 use crate::effects::{GroupName, GroupOutcome, MemberStatus};
 use crate::map::{self, Map};
@@ -194,7 +195,7 @@ impl Group {
     /// `QoS` 0 and no member is connected.
     pub(super) fn push(&mut self, message: Message) -> Option<u64> {
         let undeliverable = self.connected == 0 && message.qos() == QoS::AtMostOnce;
-        if self.is_closed() || undeliverable {
+        if self.is_closed() && !mutant!(EmptyGroupTakes) || undeliverable {
             return None;
         }
         let sequence = self.next_sequence;
@@ -272,7 +273,8 @@ impl Group {
         };
         if let Some(&slot) = self.slots.get(&session) {
             let member = &mut self.members[slot];
-            member.credit = (member.credit + 1).min(self.credit);
+            let finished = u32::from(!mutant!(GroupCreditLeaked));
+            member.credit = (member.credit + finished).min(self.credit);
             self.place(slot);
         }
         match outcome {

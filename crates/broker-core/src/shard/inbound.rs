@@ -1,5 +1,7 @@
 //! Received `QoS` 2 messages between PUBREC and PUBCOMP.
 
+use whimbrel_session::mutant;
+
 use super::obligation::OnCommit;
 use super::session::InboundRelease;
 use super::{Env, Shard};
@@ -46,13 +48,17 @@ impl Shard {
                     message,
                 });
                 let InboundRelease { connection, token } = release;
-                self.after_commit(env, OnCommit::Acknowledge { connection, token });
+                let then = OnCommit::Acknowledge { connection, token };
+                if mutant!(PubCompBeforeRecord) {
+                    return self.committed(env, then);
+                }
+                self.after_commit(env, then);
             }
             None => {
                 let recorded = found.recorded;
                 let InboundRelease { connection, token } = release;
                 let then = OnCommit::Acknowledge { connection, token };
-                if recorded {
+                if recorded && !mutant!(RepeatedPubRelAtOnce) {
                     // A repeated PUBREL: the record that the first one asked for may still wait.
                     self.after_commit(env, then);
                 } else {

@@ -1,6 +1,7 @@
 //! Shared subscriptions, both ends: the owner's groups, and the members of this shard.
 
 use whimbrel_session::codec::QoS;
+use whimbrel_session::mutant;
 
 use super::deliver::{Admission, Outcome, QueueBounds, Source};
 use super::group::{Answered, Group, Handout, Next};
@@ -297,9 +298,13 @@ impl Shard {
                 .map_or(SubscriptionIds::None, SubscriptionIds::One),
             origin: Some(Box::new(origin)),
             // The QoS granted to this member [MQTT-4.8.2-3].
-            qos: shared.qos.min(message.qos()),
+            qos: if mutant!(GroupQosNotCapped) {
+                message.qos()
+            } else {
+                shared.qos.min(message.qos())
+            },
             // [MQTT-3.3.1-12, MQTT-3.3.1-13]
-            retain: shared.retain_as_published && message.retain(),
+            retain: shared.retain_as_published && message.retain() && !mutant!(GroupRetainIgnored),
             message,
         };
         let connection = session.connection.filter(|_| session.queue.is_empty());
@@ -352,12 +357,12 @@ impl Shard {
         for outgoing in unsent {
             self.uncount_queued(&outgoing);
             if let Some(origin) = outgoing.origin {
-                self.send_group_done(
-                    origin.group,
-                    origin.sequence,
-                    member,
-                    GroupOutcome::Returned,
-                );
+                let outcome = if mutant!(GroupUnsentLost) {
+                    GroupOutcome::Consumed
+                } else {
+                    GroupOutcome::Returned
+                };
+                self.send_group_done(origin.group, origin.sequence, member, outcome);
             }
         }
     }

@@ -24,6 +24,7 @@ use slab::Slab;
 use whimbrel_session::Tick;
 use whimbrel_session::codec::topic::{ByteStr, MatchScratch};
 use whimbrel_session::codec::{ReasonCode, WriteBuf};
+use whimbrel_session::mutant;
 
 use self::connection::{Connection, WaitsFor};
 use self::deliver::SourceBuffers;
@@ -134,7 +135,11 @@ impl Shard {
             blocked: Vec::new(),
             to_self: VecDeque::new(),
             next_generation: 0,
-            next_message: (id.index() as u64) << SHARD_SHIFT,
+            next_message: if mutant!(IdentityRepeated) {
+                0
+            } else {
+                (id.index() as u64) << SHARD_SHIFT
+            },
             next_group: 0,
             next_join: 0,
             routing_pass: 0,
@@ -255,6 +260,12 @@ impl Shard {
             commits: self.commits.len(),
             jobs: self.jobs.len(),
             queued_messages: self.queued_messages,
+            longest_queue: self
+                .sessions
+                .iter()
+                .map(|(_, session)| session.queue.len())
+                .max()
+                .unwrap_or(0),
             queued_bytes: self.queued_bytes + self.group_bytes + self.behind_bytes,
             window_bytes: self.windows.iter().sum(),
         }
@@ -358,7 +369,11 @@ impl Shard {
         }
         let message = ShardMessage(hop);
         self.windows[to.index()] += message.cost();
-        self.effects.forward.push(Forward { to, message });
+        let forward = Forward { to, message };
+        if mutant!(ShardOrderBroken) && matches!(forward.message.0, Hop::Publish { .. }) {
+            return self.effects.forward.insert(0, forward);
+        }
+        self.effects.forward.push(forward);
     }
 
     /// Whether publishers have to wait: a window to another shard is used up, or a wide fan-out
@@ -465,6 +480,8 @@ pub struct Residue {
     pub jobs: usize,
     /// Messages in session queues.
     pub queued_messages: usize,
+    /// Messages in the longest queue of a session.
+    pub longest_queue: usize,
     /// Bytes in session queues.
     pub queued_bytes: usize,
     /// Bytes under way to other shards.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 use whimbrel_session::AckToken;
 use whimbrel_session::codec::ReasonCode;
+use whimbrel_session::mutant;
 
 use crate::effects::ObligationId;
 use crate::{ConnectionKey, SessionKey, ShardId};
@@ -90,7 +91,7 @@ impl Obligations {
             obligation.reason = reason;
         }
         obligation.remaining -= 1;
-        if obligation.remaining > 0 {
+        if obligation.remaining > 0 && !mutant!(AckAfterFirstStored) {
             return None;
         }
         let obligation = self.slots.remove(index);

@@ -6,6 +6,7 @@ use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{
     PacketId, PayloadFormat, Publish, PublishProperties, QoS, ReasonCode,
 };
+use whimbrel_session::mutant;
 use whimbrel_session::{AckToken, InboundPublish};
 
 use super::connection::Connection;
@@ -90,6 +91,7 @@ impl Shard {
         };
         match verdict {
             Verdict::Allow | Verdict::Filters(_) | Verdict::Pending => {}
+            Verdict::Refuse(_) if mutant!(RefusedIsRouted) => {}
             Verdict::Refuse(reason) => {
                 // Before MQTT 5 there is only yes (D2).
                 let is_v5 = self
@@ -167,7 +169,7 @@ impl Shard {
         let behind = publisher
             .filter(|publisher| publisher.shard == self.id)
             .and_then(|publisher| self.session_mut(publisher.key))
-            .filter(|session| session.unrouted > 0);
+            .filter(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
         if let Some(session) = behind {
             session.unrouted += 1;
             let message = source.message().clone();
@@ -233,7 +235,7 @@ impl Shard {
         // Messages of one publisher keep their order: none overtakes one that waits for its record.
         let behind = self
             .session(publisher.key)
-            .is_some_and(|session| session.unrouted > 0);
+            .is_some_and(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
         if matched.is_empty() && !waits_for_retained && !behind {
             return self.pay_publisher(env, Some(debt), ReasonCode::NoMatchingSubscribers);
         }
@@ -271,6 +273,9 @@ impl Shard {
             token,
             message,
         };
+        if mutant!(PubRecBeforeRecord) {
+            return self.route_inbound(env, route);
+        }
         self.after_commit(env, OnCommit::RouteInbound(route));
     }
 
@@ -292,6 +297,10 @@ impl Shard {
             // [MQTT-3.3.2-5]; the handshake goes on [MQTT-4.3.3-13].
             self.stats.count_drop(DropCause::Expired);
             return self.inbound_routed(env, session, packet_id);
+        }
+        if mutant!(RetainedOverwritten) && message.retain() {
+            // Its record was refused or not when it came.
+            let _ = env.index.retain(&message);
         }
         let matched = self.matches(env, message.topic());
         let publisher = SessionRef {

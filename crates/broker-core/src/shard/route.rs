@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{QoS, ReasonCode};
+use whimbrel_session::mutant;
 
 use super::deliver::{Admission, Outcome, Source};
 use super::obligation::OnCommit;
@@ -12,7 +13,7 @@ use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
 use crate::index::Matched;
 use crate::queue::SubscriptionIds;
-use crate::{GroupId, Message, Record, SessionKey, SessionRef, ShardId};
+use crate::{DropCause, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
 
 /// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
 #[derive(Clone, Debug)]
@@ -38,9 +39,15 @@ impl Target {
     }
 
     fn merge(&mut self, subscriber: Subscriber) {
-        self.qos = self.qos.max(subscriber.qos);
+        self.qos = if mutant!(LowestQosOfOverlap) {
+            self.qos.min(subscriber.qos)
+        } else {
+            self.qos.max(subscriber.qos)
+        };
         self.retain_as_published |= subscriber.retain_as_published();
-        if let Some(id) = subscriber.subscription_id {
+        if let Some(id) = subscriber.subscription_id
+            && !mutant!(SubscriptionIdLost)
+        {
             self.subscription_ids.push(id);
         }
     }
@@ -136,7 +143,7 @@ impl Shard {
         } else {
             None
         };
-        self.jobs.push_back(FanOutJob {
+        let job = FanOutJob {
             message: source.message().clone(),
             matched: Arc::clone(matched),
             publisher,
@@ -145,7 +152,11 @@ impl Shard {
             next: 0,
             tally: Tally::default(),
             credit: None,
-        });
+        };
+        if mutant!(JobOvertaken) {
+            return self.jobs.push_front(job);
+        }
+        self.jobs.push_back(job);
     }
 
     /// Goes on with wide fan-outs for one budget of deliveries.
@@ -164,6 +175,11 @@ impl Shard {
             let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
             let groups: Vec<_> = own_groups(&job.matched, self.id).collect();
             let all = targets.len() + groups.len();
+            if message.is_expired(env.now.wall) && !mutant!(ExpiredFanOut) {
+                // It has waited: whoever did not get it by now gets it no more [MQTT-3.3.2-5].
+                self.stats.count_drops(DropCause::Expired, all - job.next);
+                job.next = all;
+            }
             let end = all.min(job.next + budget);
             // Each job costs at least one, so that many empty ones are a bounded step too.
             budget -= (end - job.next).max(1);
@@ -188,7 +204,9 @@ impl Shard {
             self.keep_scratch(targets);
             self.routed(env, &mut source, job.tally, job.answer_to);
             self.keep_buffers(buffers);
-            if let Some(credit) = job.credit {
+            if let Some(credit) = job.credit
+                && !mutant!(ShardCreditLeaked)
+            {
                 self.give_credit(credit);
             }
         }
@@ -233,7 +251,7 @@ impl Shard {
         if tally.refused {
             // The publisher will send it again: what was stored here counts as its first delivery.
             self.answer(env, shard, obligation, ReasonCode::QuotaExceeded);
-        } else if tally.stored == 0 {
+        } else if tally.stored == 0 || mutant!(AckBeforeStore) {
             // Nobody here had to store it after all: there is no record to wait for.
             self.answer(env, shard, obligation, ReasonCode::Success);
         } else if shard == self.id {
@@ -265,14 +283,17 @@ impl Shard {
         let publisher = publisher
             .filter(|publisher| publisher.shard == self.id)
             .map(|publisher| publisher.key);
-        let overlapping = matched.filters.len() > 1;
+        let overlapping = matched.filters.len() > 1 && !mutant!(CopyPerSubscription);
         self.routing_pass += 1;
         for filter in &matched.filters {
             let Some(local) = self.filters.get(filter) else {
                 continue;
             };
             for &subscriber in local.subscribers.as_slice() {
-                if subscriber.no_local() && publisher == Some(subscriber.session) {
+                if subscriber.no_local()
+                    && publisher == Some(subscriber.session)
+                    && !mutant!(NoLocalIgnored)
+                {
                     continue; // [MQTT-3.8.3-3]
                 }
                 if overlapping

@@ -6,6 +6,7 @@ use whimbrel_session::codec::{
     ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscribeRef, SubscriptionId,
     SubscriptionOptions, UnsubscribeRef,
 };
+use whimbrel_session::mutant;
 
 use super::obligation::{Debt, OnCommit, SubscribeAnswer, SubscribeDebt};
 use super::publish::Verdict;
@@ -140,7 +141,8 @@ impl Shard {
                 client_id: client_id.clone(),
             });
         }
-        let waits_for_record = durable.is_some() && self.commits.has_journal();
+        let waits_for_record =
+            durable.is_some() && self.commits.has_journal() && !mutant!(SubAckBeforeRecord);
         let answers = joins.len() as u64 + u64::from(waits_for_record);
         let Some(answers) = u32::try_from(answers).ok().filter(|&answers| answers > 0) else {
             return self.subscribed(env, debt);
@@ -217,6 +219,9 @@ impl Shard {
         match durable {
             Some(client_id) => {
                 self.append(|| Record::Unsubscribed { client_id });
+                if mutant!(UnsubAckBeforeRecord) {
+                    return self.committed(env, then);
+                }
                 self.after_commit(env, then);
             }
             None => self.committed(env, then),
@@ -240,7 +245,10 @@ impl Shard {
             return;
         };
         session.joining.clear();
-        let filters: Vec<FilterId> = session.subscriptions.keys().copied().collect();
+        let mut filters: Vec<FilterId> = session.subscriptions.keys().copied().collect();
+        if mutant!(SubscriptionsOutliveSession) {
+            filters.clear();
+        }
         let mut groups: Vec<GroupId> = session.shared.keys().copied().collect();
         for filter in filters {
             self.remove_subscriber(env, key, filter);
@@ -342,8 +350,8 @@ impl Shard {
                 };
                 let wanted = match options.retain_handling {
                     RetainHandling::Send => true,
-                    RetainHandling::SendIfNew => added.is_new,
-                    RetainHandling::DoNotSend => false,
+                    RetainHandling::SendIfNew => added.is_new || mutant!(RetainHandlingIgnored),
+                    RetainHandling::DoNotSend => mutant!(RetainHandlingIgnored),
                 };
                 // Entered first, scanned after: no retained message slips through [DESIGN §5].
                 if wanted && env.index.has_retained() {
@@ -431,7 +439,7 @@ impl Shard {
                 let local = self.filters.get_mut(&id)?;
                 let slot = local.subscribers.push(subscriber);
                 local.durable += u32::from(stores);
-                if stores && local.durable == 1 {
+                if stores && local.durable == 1 && !mutant!(DurabilityNotTold) {
                     env.index.hold(filter, self.id, true);
                 }
                 (id, slot)
@@ -474,7 +482,9 @@ impl Shard {
                 };
                 let joining = session.joining.remove(&name).is_some();
                 let joined = session.shared_by_name.get(&name).copied();
-                if let Some(id) = joined {
+                if let Some(id) = joined
+                    && !mutant!(ShareKeptAfterUnsubscribe)
+                {
                     self.leave_group(key, id);
                 }
                 joining || joined.is_some()

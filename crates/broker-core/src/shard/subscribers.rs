@@ -2,6 +2,7 @@
 
 use whimbrel_session::codec::topic::TopicFilterBuf;
 use whimbrel_session::codec::{QoS, SubscriptionId, SubscriptionOptions};
+use whimbrel_session::mutant;
 
 use crate::SessionKey;
 
@@ -50,7 +51,7 @@ impl Subscriber {
 
     /// [MQTT-3.3.1-12, MQTT-3.3.1-13]
     pub(super) fn retain_as_published(self) -> bool {
-        self.flags & RETAIN_AS_PUBLISHED != 0
+        self.flags & RETAIN_AS_PUBLISHED != 0 && !mutant!(RetainAsPublishedIgnored)
     }
 }
 

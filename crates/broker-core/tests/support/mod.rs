@@ -41,6 +41,8 @@ pub(crate) struct Rig {
     uncommitted: Vec<u64>,
     /// Whether records wait for [`Rig::commit`].
     pub(crate) hold_commits: bool,
+    /// Whether shards get no turn for what they have put off.
+    pub(crate) hold_backlog: bool,
     clients: Vec<Link>,
     pub(crate) events: Vec<Event>,
 }
@@ -88,6 +90,7 @@ impl Rig {
             },
             under_way: VecDeque::new(),
             hold_commits: false,
+            hold_backlog: false,
             clients: Vec::new(),
             events: Vec::new(),
         }
@@ -384,6 +387,11 @@ impl Rig {
         self.run();
     }
 
+    /// Somebody sets the wall clock back.
+    pub(crate) fn set_clock_back_secs(&mut self, seconds: u64) {
+        self.now.wall.0 -= seconds * 1000;
+    }
+
     /// Lets time pass, and what is due happen, in order.
     pub(crate) fn advance_secs(&mut self, seconds: u64) {
         let end = self.now.tick.saturating_add(seconds * 1000);
@@ -532,7 +540,7 @@ impl Rig {
     fn drain(&mut self, shard: usize) -> bool {
         let mut cell = self.shards[shard].borrow_mut();
         let mut busy = false;
-        if cell.has_backlog() {
+        if cell.has_backlog() && !self.hold_backlog {
             cell.run_backlog(env(self.now, &self.index));
             busy = true;
         }

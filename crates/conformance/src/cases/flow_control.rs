@@ -39,7 +39,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         receive_maximum_is_of_the_connection,
         [V5],
-        ["U5-020", "U5-108", "5:MQTT-4.9.0-1"]
+        ["5:MQTT-3.3.4-9", "5:MQTT-4.9.0-1", "U5-020", "U5-108"]
     ),
     case!(
         pubcomp_of_the_last_connection_does_not_widen_the_window,

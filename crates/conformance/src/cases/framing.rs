@@ -37,6 +37,21 @@ pub(crate) const CASES: &[Case] = &[
         ]
     ),
     case!(
+        publish_with_qos_3_is_refused,
+        [V311, V5],
+        ["3:MQTT-3.3.1-4", "5:MQTT-3.3.1-4"]
+    ),
+    case!(
+        codes_of_other_packets_are_refused_in_acknowledgements,
+        [V5],
+        [
+            "5:MQTT-3.4.2-1",
+            "5:MQTT-3.5.2-1",
+            "5:MQTT-3.6.2-1",
+            "5:MQTT-3.7.2-1"
+        ]
+    ),
+    case!(
         a_remaining_length_of_five_bytes_is_refused,
         [V311, V5],
         ["U311-001", "3:MQTT-4.8.0-1", "U5-003", "5:MQTT-4.13.1-1"]
@@ -128,21 +143,6 @@ async fn open_delivery(context: &Context, qos: QoS) -> Outcome<(Client, [u8; 2])
 }
 
 async fn acknowledgements_with_flags_are_refused(context: Context) -> Outcome {
-    for flags in [0x1, 0x2, 0x8, 0xF] {
-        let (mut client, id) = open_delivery(&context, QoS::AtLeastOnce).await?;
-        let illegal = wire::packet(0x40 | flags, &[&id]);
-        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
-        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
-        let illegal = wire::packet(0x50 | flags, &[&id]);
-        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
-        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
-        client.send_bytes(&wire::packet(0x50, &[&id])).await?;
-        client
-            .expect_pubrel(packet_id(u16::from_be_bytes(id)))
-            .await?;
-        let illegal = wire::packet(0x70 | flags, &[&id]);
-        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
-    }
     // The well-formed twins are served.
     let (mut client, id) = open_delivery(&context, QoS::AtLeastOnce).await?;
     serves(
@@ -159,7 +159,23 @@ async fn acknowledgements_with_flags_are_refused(context: Context) -> Outcome {
         &mut client,
         &Twin::new(wire::packet(0x70, &[&id]), Answer::Alive),
     )
-    .await
+    .await?;
+    for flags in [0x1, 0x2, 0x8, 0xF] {
+        let (mut client, id) = open_delivery(&context, QoS::AtLeastOnce).await?;
+        let illegal = wire::packet(0x40 | flags, &[&id]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
+        let illegal = wire::packet(0x50 | flags, &[&id]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
+        client.send_bytes(&wire::packet(0x50, &[&id])).await?;
+        client
+            .expect_pubrel(packet_id(u16::from_be_bytes(id)))
+            .await?;
+        let illegal = wire::packet(0x70 | flags, &[&id]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+    }
+    Ok(())
 }
 
 async fn pubrel_with_other_flags_is_refused(context: Context) -> Outcome {
@@ -177,12 +193,60 @@ async fn pubrel_with_other_flags_is_refused(context: Context) -> Outcome {
     Ok(())
 }
 
+async fn publish_with_qos_3_is_refused(context: Context) -> Outcome {
+    let name = wire::field(context.topic("x"));
+    let section = super::request::section(&context, &[]);
+    for flags in [0x6, 0x7, 0xE] {
+        let illegal = wire::packet(0x30 | flags, &[&name, &[0, 1], &section, b"one"]);
+        refuses(&context, &Twin::publish(&context), illegal, MALFORMED).await?;
+    }
+    Ok(())
+}
+
+async fn codes_of_other_packets_are_refused_in_acknowledgements(context: Context) -> Outcome {
+    // The well-formed twins, with the code written out, are served.
+    let (mut client, id) = open_delivery(&context, QoS::AtLeastOnce).await?;
+    let puback = wire::packet(0x40, &[&id, &[0]]);
+    serves(&mut client, &Twin::new(puback, Answer::Alive)).await?;
+    let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
+    client.send_bytes(&wire::packet(0x50, &[&id, &[0]])).await?;
+    client
+        .expect_pubrel(packet_id(u16::from_be_bytes(id)))
+        .await?;
+    let pubcomp = wire::packet(0x70, &[&id, &[0]]);
+    serves(&mut client, &Twin::new(pubcomp, Answer::Alive)).await?;
+    // A code that SUBSCRIBE knows, one that DISCONNECT knows, and one that nothing knows.
+    for code in [0x01, 0x8E, 0xFF] {
+        let (mut client, id) = open_delivery(&context, QoS::AtLeastOnce).await?;
+        let illegal = wire::packet(0x40, &[&id, &[code]]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
+        let illegal = wire::packet(0x50, &[&id, &[code]]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+        let (mut client, id) = open_delivery(&context, QoS::ExactlyOnce).await?;
+        client.send_bytes(&wire::packet(0x50, &[&id])).await?;
+        client
+            .expect_pubrel(packet_id(u16::from_be_bytes(id)))
+            .await?;
+        let illegal = wire::packet(0x70, &[&id, &[code]]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+        let mut client = Client::connect(&context, "c").await?;
+        let id = client.packet_id();
+        let message = Message::new(&context.topic("x"), "one").qos(QoS::ExactlyOnce);
+        client.send(&message.packet(id)).await?;
+        client.expect_pubrec(id).await?;
+        let illegal = wire::packet(0x62, &[&id.get().to_be_bytes(), &[code]]);
+        refuses_on(&mut client, &Twin::ping(), illegal, MALFORMED).await?;
+    }
+    Ok(())
+}
+
 async fn a_remaining_length_of_five_bytes_is_refused(context: Context) -> Outcome {
-    // The fourth byte decides: a broker need not wait for what would follow.
+    // The fourth byte decides, but nothing says that a broker may not wait for the fifth.
     let starts: [&[u8]; 3] = [
-        &[0xC0, 0x80, 0x80, 0x80, 0x80],
         &[0xC0, 0x80, 0x80, 0x80, 0x80, 0x00],
         &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01],
+        &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
     ];
     let codes = [MALFORMED, &[ReasonCode::PacketTooLarge]].concat();
     for illegal in starts {

@@ -2,7 +2,7 @@
 
 use whimbrel_codec::{Packet, PacketId, Publish, QoS, ReasonCode};
 
-use crate::client::Client;
+use crate::client::{Client, Message};
 use crate::context::Context;
 use crate::link::Event;
 use crate::proof::{Answer, Twin, serves};
@@ -129,6 +129,25 @@ pub(super) async fn receive_copies(client: &mut Client) -> Outcome<Vec<Publish>>
             event => return Err(client.fail_with("a bounded number of copies", &event)),
         }
     }
+}
+
+/// Has the broker keep "kept" as the retained message of `topic`.
+///
+/// Waits until another subscription has got it: a broker may acknowledge before it hands a message over, and a
+/// subscription made in between gets it as a live one, too.
+///
+/// # Errors
+/// The skip when the broker keeps no retained messages; a failure when the message is not passed on.
+pub(super) async fn keep_retained(context: &Context, topic: &str) -> Outcome {
+    context.need_retain()?;
+    let mut client = Client::connect(context, "keep").await?;
+    client.subscribe(topic, QoS::AtMostOnce).await?;
+    let qos = qos_up_to(context, QoS::AtLeastOnce);
+    client
+        .publish(&Message::new(topic, "kept").qos(qos).retained())
+        .await?;
+    client.receive_message(topic, "kept").await?;
+    client.disconnect().await
 }
 
 /// The highest QoS that both the broker and a case that asks for `wanted` can use.

@@ -1,10 +1,10 @@
 //! SUBSCRIBE and SUBACK.
 
-use whimbrel_codec::{Packet, QoS, ReasonCode, SubscriptionOptions};
+use whimbrel_codec::{Packet, Publish, QoS, ReasonCode, SubscriptionOptions};
 
 use super::request::{
-    SUBSCRIBE, filter_with_options, packet_id, qos_up_to, receive_copies, request, subscribe,
-    subscribe_twin,
+    SUBSCRIBE, filter_with_options, keep_retained, packet_id, qos_up_to, receive_copies, request,
+    subscribe, subscribe_twin,
 };
 use crate::case::{Case, case};
 use crate::client::{Client, Message};
@@ -227,7 +227,7 @@ async fn the_same_filter_twice_in_one_subscribe_is_one_subscription(context: Con
         .await?;
     // The second replaces the first, as in two SUBSCRIBEs one after the other.
     let copies = receive_copies(&mut client).await?;
-    let qos: Vec<QoS> = copies.iter().map(|copy| copy.qos()).collect();
+    let qos: Vec<QoS> = copies.iter().map(Publish::qos).collect();
     context.check_eq("copies with QoS", &vec![QoS::AtMostOnce], &qos)?;
     client.disconnect().await
 }
@@ -282,13 +282,10 @@ async fn subscribing_again_replaces_the_subscription(context: Context) -> Outcom
 }
 
 async fn subscribing_again_sends_retained_messages_again(context: Context) -> Outcome {
-    context.need_retain()?;
+    let topic = context.topic("again");
+    keep_retained(&context, &topic).await?;
     let qos = qos_up_to(&context, QoS::AtLeastOnce);
     let mut client = Client::connect(&context, "c").await?;
-    let topic = context.topic("again");
-    client
-        .publish(&Message::new(&topic, "kept").qos(qos).retained())
-        .await?;
     for _ in 0..2 {
         client.subscribe(&topic, qos).await?;
         let received = client.receive_message(&topic, "kept").await?;
@@ -305,30 +302,28 @@ async fn subscribing_again_loses_no_message(context: Context) -> Outcome {
     client.subscribe(&topic, qos).await?;
     // All at once, so that a broker that removes before it adds would show it.
     let mut bytes = Vec::new();
-    for number in 0..ROUNDS {
+    let rounds = ROUNDS.min(context.announced().properties.receive_maximum.get());
+    for number in 0..rounds {
         let message = Message::new(&topic, number.to_string()).qos(qos);
         let packet = message.packet(packet_id(100 + number));
         bytes.extend(wire::encoded(&packet, context.version()));
         bytes.extend(subscribe(&context, 200 + number, &topic, qos.bits()));
     }
     client.send_bytes(&bytes).await?;
-    for number in 0..ROUNDS {
+    for number in 0..rounds {
         client.receive_message(&topic, &number.to_string()).await?;
     }
-    for number in 0..ROUNDS {
+    for number in 0..rounds {
         client.expect_suback(packet_id(200 + number)).await?;
     }
     client.disconnect().await
 }
 
 async fn a_message_may_come_before_or_after_its_suback(context: Context) -> Outcome {
-    context.need_retain()?;
+    let topic = context.topic("kept");
+    keep_retained(&context, &topic).await?;
     let qos = qos_up_to(&context, QoS::AtLeastOnce);
     let mut client = Client::connect(&context, "c").await?;
-    let topic = context.topic("kept");
-    client
-        .publish(&Message::new(&topic, "kept").qos(qos).retained())
-        .await?;
     client
         .send_bytes(&subscribe(&context, 9, &topic, qos.bits()))
         .await?;
@@ -465,27 +460,24 @@ async fn a_code_that_is_not_about_one_filter_stands_for_each(context: Context) -
 
 async fn features_that_are_announced_as_missing_are_refused(context: Context) -> Outcome {
     let announced = &context.announced().properties;
-    let plain = filter_with_options(context.topic("plain"), 0);
-    let wildcard = filter_with_options(context.topic("+"), 0);
-    let shared = filter_with_options(format!("$share/g/{}", context.topic("plain")), 0);
     let number = wire::property(0x0B, [1]);
-    let uses: [(bool, &[u8], &[&[u8]], ReasonCode); 3] = [
+    let uses = [
         (
             announced.wildcard_subscription_available,
-            &wildcard,
-            &[],
+            context.topic("+"),
+            None,
             ReasonCode::WildcardSubscriptionsNotSupported,
         ),
         (
             announced.subscription_id_available,
-            &plain,
-            &[&number],
+            context.topic("plain"),
+            Some(number.as_slice()),
             ReasonCode::SubscriptionIdentifiersNotSupported,
         ),
         (
             announced.shared_subscription_available,
-            &shared,
-            &[],
+            format!("$share/g/{}", context.topic("plain")),
+            None,
             ReasonCode::SharedSubscriptionsNotSupported,
         ),
     ];
@@ -493,13 +485,15 @@ async fn features_that_are_announced_as_missing_are_refused(context: Context) ->
         uses.iter().any(|(available, ..)| !available),
         "the broker announces that nothing is missing",
     )?;
-    for (available, payload, properties, code) in uses {
+    for (available, filter, property, code) in uses {
         if available {
             continue;
         }
         let mut client = Client::connect(&context, "c").await?;
         serves(&mut client, &subscribe_twin(&context)).await?;
-        let bytes = request(&context, SUBSCRIBE, 2, properties, payload);
+        let properties: Vec<&[u8]> = property.into_iter().collect();
+        let payload = filter_with_options(filter, 0);
+        let bytes = request(&context, SUBSCRIBE, 2, &properties, &payload);
         client.send_bytes(&bytes).await?;
         match client.next(context.timing().answer).await {
             // The code is for SUBACK, too (E5).
@@ -521,5 +515,5 @@ async fn features_that_are_announced_as_missing_are_refused(context: Context) ->
     Ok(())
 }
 
-/// Messages in a row, each with a SUBSCRIBE after it.
+/// Messages in a row, each with a SUBSCRIBE after it, as far as the broker's receive maximum allows.
 const ROUNDS: u16 = 12;

@@ -2,7 +2,9 @@
 
 use whimbrel_codec::{Publish, QoS, SubscriptionId, SubscriptionOptions};
 
-use super::request::{SUBSCRIBE, filter_with_options, packet_id, publish, qos_up_to, request};
+use super::request::{
+    SUBSCRIBE, filter_with_options, keep_retained, packet_id, publish, qos_up_to, request,
+};
 use crate::case::{Case, case};
 use crate::client::{Client, Message};
 use crate::context::{Context, SESSION_EXPIRY_SECS};
@@ -103,11 +105,9 @@ async fn a_retained_message_carries_the_identifier_of_its_subscription(
     context: Context,
 ) -> Outcome {
     context.need_subscription_ids()?;
-    context.need_retain()?;
-    let mut client = Client::connect(&context, "c").await?;
     let topic = context.topic("kept");
-    let message = Message::new(&topic, "kept").qos(qos_up_to(&context, QoS::AtLeastOnce));
-    client.publish(&message.retained()).await?;
+    keep_retained(&context, &topic).await?;
+    let mut client = Client::connect(&context, "c").await?;
     for number in [Some(3), Some(4), None] {
         subscribe_as(&mut client, &topic, number).await?;
         let received = client.receive_message(&topic, "kept").await?;

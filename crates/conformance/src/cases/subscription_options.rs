@@ -2,7 +2,9 @@
 
 use whimbrel_codec::{QoS, RetainHandling, SubscriptionOptions};
 
-use super::request::{SUBSCRIBE, filter_with_options, qos_up_to, request, subscribe};
+use super::request::{
+    SUBSCRIBE, filter_with_options, keep_retained, packet_id, qos_up_to, request, subscribe,
+};
 use crate::case::{Case, case};
 use crate::client::{Client, Message};
 use crate::context::{Context, SESSION_EXPIRY_SECS};
@@ -104,7 +106,7 @@ async fn no_local_on_a_shared_subscription_is_refused(context: Context) -> Outco
     let filter = format!("$share/g/{}", context.topic("shared"));
     let payload = filter_with_options(&filter, 0);
     let twin = request(&context, SUBSCRIBE, 1, &[], &payload);
-    let twin = Twin::new(twin, Answer::SubAck(super::request::packet_id(1)));
+    let twin = Twin::new(twin, Answer::SubAck(packet_id(1)));
     let illegal = subscribe(&context, 2, &filter, 0x04);
     refuses(&context, &twin, illegal, MALFORMED).await
 }
@@ -148,13 +150,10 @@ async fn live_messages_keep_retain_with_retain_as_published(context: Context) ->
 }
 
 async fn retained_messages_at_subscribe_have_retain_1(context: Context) -> Outcome {
-    context.need_retain()?;
+    let topic = context.topic("kept");
+    keep_retained(&context, &topic).await?;
     let qos = qos_up_to(&context, QoS::AtLeastOnce);
     let mut client = Client::connect(&context, "c").await?;
-    let topic = context.topic("kept");
-    client
-        .publish(&Message::new(&topic, "kept").qos(qos).retained())
-        .await?;
     for retain_as_published in [false, true] {
         let options = SubscriptionOptions {
             // 3.x has no such option.
@@ -170,12 +169,10 @@ async fn retained_messages_at_subscribe_have_retain_1(context: Context) -> Outco
 
 /// A client, and a topic with a retained message.
 async fn with_retained(context: &Context) -> Outcome<(Client, String)> {
-    context.need_retain()?;
-    let mut client = Client::options(context, "c").persistent().connect().await?;
     let topic = context.topic("kept");
-    let message = Message::new(&topic, "kept").qos(qos_up_to(context, QoS::AtLeastOnce));
-    client.publish(&message.retained()).await?;
-    Ok((client, topic))
+    keep_retained(context, &topic).await?;
+    let options = Client::options(context, "c").persistent();
+    Ok((options.connect().await?, topic))
 }
 
 const fn handling(retain_handling: RetainHandling) -> SubscriptionOptions {

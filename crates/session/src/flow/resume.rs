@@ -64,8 +64,12 @@ pub(super) struct Resume {
 impl Resume {
     pub(super) fn new<M>(session: &SessionState<M>) -> Self {
         Self {
-            releases: session.outbound.released(),
-            publishes: Some(Position::default()),
+            releases: if mutant!(PubRelNotResent) {
+                VecDeque::new()
+            } else {
+                session.outbound.released()
+            },
+            publishes: (!mutant!(ResendForgotten)).then(Position::default),
         }
     }
 }
@@ -103,7 +107,10 @@ impl<M> Flow<M> {
     ) -> Result<Resent<M>, ResendRefused> {
         let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
         let (packet_id, qos) = (next.packet_id, next.qos);
-        let delivery = Delivery::first(qos, packet_id).repeated();
+        let mut delivery = Delivery::first(qos, packet_id);
+        if !mutant!(NoDupOnResend) {
+            delivery = delivery.repeated();
+        }
         let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
         match self.put_publish(fan_out, target) {
             Ok(()) => {}
@@ -147,6 +154,7 @@ impl<M> Flow<M> {
         }
         let position = resume.publishes.unwrap_or_default();
         let unsent = self.session.outbound.unsent_from(position);
+        let unsent = unsent.filter(|_| !mutant!(ResendForgotten));
         resume.publishes = unsent.map(|unsent| unsent.position);
         if resume.publishes.is_some() || !resume.releases.is_empty() {
             self.resume = Some(resume);

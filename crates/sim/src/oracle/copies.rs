@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use whimbrel_broker_core::session::codec::{PublishRef, QoS, RetainHandling, SubscriptionId};
 
 use super::message::{GroupKey, Message};
-use super::session::{Copies, Flow, Session, Subscription};
+use super::session::{Copies, Flow, Lanes, Mark, Session, Subscription};
+use super::wall::Wall;
 use super::{Oracle, TRANSIT_MS};
 use crate::payload::{self, MessageKey};
 
@@ -75,13 +76,17 @@ impl Oracle {
             let detail = detail("it was never taken".to_owned());
             return self.fail("delivered what was not taken", detail);
         }
+        if self.is_of_earlier_life(message) {
+            let detail = detail(format!("{message:?}"));
+            return self.fail("delivered what a crash has ended", detail);
+        }
         let reasons = reasons(found, message, copy);
         if reasons.is_empty() {
             let subscriptions: Vec<_> = found.possible(message).collect();
             let detail = detail(format!("{message:?} under {subscriptions:?}"));
             return self.fail("a copy that no subscription explains", detail);
         }
-        if let Some(rule) = wrong_expiry(message, copy, earliest_ms, self.now_ms) {
+        if let Some(rule) = wrong_expiry(message, copy, earliest_ms, self.now_ms, &self.wall) {
             let detail = detail(format!("at {} ms, {message:?}", self.now_ms));
             return self.fail(rule, detail);
         }
@@ -104,6 +109,9 @@ impl Oracle {
     /// A client was shown a message.
     pub(crate) fn received(&mut self, connection: usize, copy: &Copy) {
         self.deliveries += 1;
+        self.tell_of(copy.key, || {
+            format!("shown to a client on connection {connection}: {copy:?}")
+        });
         let Some(session) = self.connections.get(&connection).map(|found| found.session) else {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
@@ -133,18 +141,31 @@ impl Oracle {
             shared.is_empty() && message.ingress.len() == 1 && !copy.retain && !message.is_will;
         let mut overtaken = None;
         if is_first && ordered {
-            let flow = Flow {
-                publisher: key.publisher,
-                publisher_session: message.ingress[0].session,
-                topic: copy.topic.clone(),
+            // In the order in which the broker took them: a client may send a new message before it
+            // sends an old one again.
+            let mark = Mark {
+                taken: message.ingress[0].order,
+                key,
+            };
+            let lanes = Lanes {
                 published: message.qos.bits(),
                 delivered: copy.qos.bits(),
             };
-            let mark = found.marks.entry(flow).or_insert(key);
-            if *mark > key {
-                overtaken = Some(*mark);
-            } else {
-                *mark = key;
+            // What is sent again may wait for the window while `QoS` 0 goes on.
+            let across = (!copy.dup).then_some(None);
+            for lanes in across.into_iter().chain([Some(lanes)]) {
+                let flow = Flow {
+                    publisher: key.publisher,
+                    publisher_session: message.ingress[0].session,
+                    topic: copy.topic.clone(),
+                    lanes,
+                };
+                let latest = found.marks.entry(flow).or_insert(mark);
+                if latest.taken > mark.taken {
+                    overtaken = Some(latest.key);
+                } else {
+                    *latest = mark;
+                }
             }
         }
         if too_many {
@@ -322,11 +343,16 @@ fn wrong_expiry(
     copy: &Copy,
     earliest_ms: u64,
     now_ms: u64,
+    wall: &Wall,
 ) -> Option<&'static str> {
-    let Some(expires_ms) = message.expires_ms() else {
+    let (Some(given), Some(first_ms), Some(last_ms)) = (
+        message.expiry_secs,
+        message.first_expires_ms(),
+        message.expires_ms(),
+    ) else {
         return copy.expiry_secs.map(|_| "an expiry that nobody gave");
     };
-    if !copy.dup && earliest_ms >= expires_ms + TRANSIT_MS {
+    if !copy.dup && wall.least(earliest_ms.saturating_sub(TRANSIT_MS), now_ms) >= last_ms {
         return Some("delivered after its expiry");
     }
     if !copy.is_v5 {
@@ -335,9 +361,14 @@ fn wrong_expiry(
     let Some(secs) = copy.expiry_secs else {
         return Some("forwarded without its expiry");
     };
-    let first_expires_ms = message.ingress[0].at_ms + u64::from(message.expiry_secs?) * 1000;
-    let least = first_expires_ms.saturating_sub(now_ms) / 1000;
-    let most = expires_ms.saturating_sub(earliest_ms).div_ceil(1000);
-    let fits = (least..=most).contains(&u64::from(secs));
+    let secs = i64::from(secs);
+    if secs > i64::from(given) {
+        return Some("forwarded with a longer expiry than its publisher gave");
+    }
+    let least_ms = first_ms - wall.most(earliest_ms, now_ms);
+    let most_ms = last_ms - wall.least(earliest_ms, now_ms);
+    let least = (least_ms / 1000).clamp(0, i64::from(given));
+    let most = most_ms.max(0).unsigned_abs().div_ceil(1000);
+    let fits = secs >= least && secs.unsigned_abs() <= most;
     (!fits).then_some("expiry was not counted down")
 }

@@ -24,6 +24,9 @@ impl Oracle {
         if let Some(first) = missing.first() {
             self.fail("lost", first.clone());
         }
+        if let Some(open) = self.open_exchange() {
+            self.fail("an exchange never ended", open);
+        }
         if let Some(stale) = self.stale() {
             self.fail("retained and live messages disagree", stale);
         }
@@ -36,8 +39,8 @@ impl Oracle {
             .filter(|(_, key)| {
                 let message = &self.messages[key];
                 message
-                    .expires_ms()
-                    .is_none_or(|expires| expires > self.now_ms)
+                    .retained_expires_ms()
+                    .is_none_or(|expires| expires > self.wall.at(self.now_ms))
             })
             .map(|(topic, &key)| (topic.clone(), key))
             .collect()
@@ -56,6 +59,18 @@ impl Oracle {
         self.by_client.keys().copied().collect()
     }
 
+    /// A message that was sent to a client that is here, and that neither side has finished.
+    ///
+    /// One that has become too large to be sent again is given up [MQTT-3.1.2-25].
+    fn open_exchange(&self) -> Option<String> {
+        self.living()
+            .filter(|session| session.connection.is_some() && session.packet_size_max.is_none())
+            .find_map(|session| {
+                let (id, sent) = session.in_flight.first_key_value()?;
+                Some(format!("id {id} to c{}: {sent:?}", session.client))
+            })
+    }
+
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         for (&key, message) in &self.messages {
@@ -63,7 +78,7 @@ impl Oracle {
                 continue;
             };
             let owed = message.promised || message.qos == QoS::AtMostOnce;
-            if !owed || message.is_denied || message.may_have_expired(self.now_ms) {
+            if !owed || message.is_denied || message.may_have_expired(&self.wall, self.now_ms) {
                 continue;
             }
             for session in self.living() {
@@ -74,7 +89,8 @@ impl Oracle {
                     missing.push(format!("{key} for c{}: {message:?}", session.client));
                 }
             }
-            if message.promised {
+            // `QoS` 0 goes to whoever is connected, and to nobody if nobody is.
+            if message.promised && message.qos > QoS::AtMostOnce {
                 self.missing_in_groups(key, message, ingress, &mut missing);
             }
         }
@@ -147,10 +163,14 @@ impl Oracle {
                 });
                 for version in versions {
                     let qos = version.qos.min(message.qos);
-                    // What a member has at QoS 0 is not repeated; what it has at QoS 2 goes to
-                    // nobody else [MQTT-4.8.2-5].
-                    excused |=
-                        qos == QoS::AtMostOnce || qos == QoS::ExactlyOnce && !session.is_alive();
+                    // What a member has at QoS 0 is not repeated, and what it has at QoS 2 goes to
+                    // nobody else [MQTT-4.8.2-5]: lost, if its connection or session is.
+                    let stayed = session
+                        .connection
+                        .and_then(|number| self.connections.get(&number))
+                        .is_some_and(|connection| connection.attached < ingress);
+                    excused |= qos == QoS::AtMostOnce && !stayed
+                        || qos == QoS::ExactlyOnce && !session.is_alive();
                     got |= session.received.contains_key(&key);
                     excused |= may_be_too_large(session.packet_size_max, message);
                 }

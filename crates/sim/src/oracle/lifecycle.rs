@@ -6,6 +6,7 @@ use whimbrel_broker_core::session::codec::{ProtocolVersion, QoS};
 use whimbrel_broker_core::{CloseReason, Event};
 
 use super::session::{Connection, Session, Will};
+use super::turns::Turns;
 use super::{Moment, Oracle};
 use crate::client::client_number;
 use crate::payload::MessageKey;
@@ -48,6 +49,14 @@ impl Oracle {
                 return Some(("a will is late", client));
             }
             let expired = session.expires_ms().is_some_and(|due| due <= now);
+            let silent = session
+                .connection
+                .and_then(|connection| self.connections.get(&connection))
+                .and_then(Connection::keep_alive_ends_ms)
+                .is_some_and(|due| due < now);
+            if silent {
+                return Some(("a silent client was not closed", client)); // [MQTT-3.1.2-22]
+            }
             expired.then_some(("a session outlived its expiry", client))
         });
         if let Some((rule, client)) = late {
@@ -69,7 +78,11 @@ impl Oracle {
 
     /// Whether the broker has input of a connection that it has not looked at.
     pub(crate) fn input_waits(&mut self, connection: usize, waits: bool) {
+        let now = self.now_ms;
         if let Some(connection) = self.connections.get_mut(&connection) {
+            if connection.input_waits {
+                connection.waited_ms = now;
+            }
             connection.input_waits = waits;
         }
     }
@@ -196,6 +209,8 @@ impl Oracle {
                 disconnect: None,
                 last_input_ms: moment.ms,
                 input_waits: false,
+                waited_ms: moment.ms,
+                turns: Turns::default(),
                 output_empty_ms: moment.ms,
                 up: Vec::new(),
                 down: Vec::new(),

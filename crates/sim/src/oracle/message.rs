@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use whimbrel_broker_core::session::codec::QoS;
 
 use super::Order;
+use super::wall::Wall;
 
 /// A message from its publisher's call on.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Message {
 pub(super) struct Ingress {
     pub(super) order: Order,
     pub(super) at_ms: u64,
+    /// By the wall clock.
+    pub(super) wall_ms: i64,
     pub(super) session: usize,
 }
 
@@ -68,20 +71,49 @@ impl Message {
         self.ingress.first().map(|ingress| ingress.order)
     }
 
-    /// When the last of its copies expires.
-    pub(super) fn expires_ms(&self) -> Option<u64> {
-        let expiry_ms = u64::from(self.expiry_secs?) * 1000;
-        self.ingress.last().map(|ingress| ingress.at_ms + expiry_ms)
+    /// When the last of its copies expires, by the wall clock.
+    pub(super) fn expires_ms(&self) -> Option<i64> {
+        let expiry_ms = i64::from(self.expiry_secs?) * 1000;
+        self.ingress
+            .iter()
+            .map(|ingress| ingress.wall_ms + expiry_ms)
+            .max()
+    }
+
+    /// When the one expires that was taken last and is retained, by the wall clock.
+    pub(super) fn retained_expires_ms(&self) -> Option<i64> {
+        let expiry_ms = i64::from(self.expiry_secs?) * 1000;
+        self.ingress
+            .last()
+            .map(|ingress| ingress.wall_ms + expiry_ms)
+    }
+
+    /// When the first of its copies expires, by the wall clock.
+    pub(super) fn first_expires_ms(&self) -> Option<i64> {
+        let expiry_ms = i64::from(self.expiry_secs?) * 1000;
+        self.ingress
+            .iter()
+            .map(|ingress| ingress.wall_ms + expiry_ms)
+            .min()
     }
 
     /// Whether any of its copies may have expired by `now_ms`.
-    pub(super) fn may_have_expired(&self, now_ms: u64) -> bool {
+    pub(super) fn may_have_expired(&self, wall: &Wall, now_ms: u64) -> bool {
         let Some(expiry_secs) = self.expiry_secs else {
             return false;
         };
+        let expiry_ms = i64::from(expiry_secs) * 1000;
         self.ingress
-            .first()
-            .is_some_and(|ingress| ingress.at_ms + u64::from(expiry_secs) * 1000 <= now_ms)
+            .iter()
+            .any(|ingress| ingress.wall_ms + expiry_ms <= wall.most(ingress.at_ms, now_ms))
+    }
+
+    /// The journals that had its records are gone.
+    pub(super) fn forget_records(&mut self) {
+        self.enqueued.clear();
+        self.inbound_stored = None;
+        self.inbound_released = None;
+        self.retained_stored = None;
     }
 
     /// Whether it was retained at some moment since `order`.

@@ -5,20 +5,27 @@
 //! records that are appended, and the events for observers. It knows nothing of how the core works.
 
 mod copies;
+mod crash;
 mod finals;
+mod follow;
 mod lifecycle;
 mod matching;
 mod message;
 mod records;
 mod session;
+mod turns;
+mod wall;
 mod wire;
 
 use std::collections::BTreeMap;
 
+use whimbrel_broker_core::MsgId;
 use whimbrel_broker_core::session::codec::{QoS, ReasonCode, SubscriptionOptions};
 
+use self::follow::Followed;
 use self::message::{Ingress, Message, Span};
 use self::session::{Asked, Connection, Session};
+use self::wall::Wall;
 use crate::finding::Finding;
 use crate::payload::MessageKey;
 use crate::plan::Plan;
@@ -89,15 +96,24 @@ pub(crate) struct Oracle {
     retained: BTreeMap<String, MessageKey>,
     /// The first time a topic's retained message was deleted.
     deletions: BTreeMap<String, Order>,
+    /// What the identities that the broker has given stand for: node, incarnation and sequence.
+    identities: BTreeMap<MsgId, MessageKey>,
     appended: Vec<u64>,
     committed: Vec<u64>,
+    /// When the present process began.
+    life_began: Order,
+    wall: Wall,
+    /// The message whose life is told.
+    follow: Option<MessageKey>,
+    followed: Vec<Followed>,
     findings: Vec<Finding>,
     /// Deliveries that clients saw.
     pub(crate) deliveries: u64,
 }
 
 impl Oracle {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// `follow` is the message whose life is told, if any.
+    pub(crate) fn new(plan: &Plan, follow: Option<MessageKey>) -> Self {
         Self {
             next_order: 1,
             now_ms: 0,
@@ -114,6 +130,11 @@ impl Oracle {
             messages: BTreeMap::new(),
             retained: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            life_began: 0,
+            wall: Wall::new(),
+            follow,
+            followed: Vec::new(),
             appended: vec![0; plan.core.shards],
             committed: vec![0; plan.core.shards],
             findings: Vec::new(),
@@ -143,6 +164,15 @@ impl Oracle {
             is_will,
             is_denied,
         } = published;
+        self.tell(key, || {
+            let publisher = key.publisher;
+            let how = if is_will {
+                "as the will of"
+            } else {
+                "published by"
+            };
+            format!("{how} c{publisher} on {topic} with {qos:?}, retain {retain}")
+        });
         self.messages.insert(
             key,
             Message {
@@ -168,6 +198,7 @@ impl Oracle {
 
     /// A publisher heard the outcome of its message.
     pub(crate) fn settled(&mut self, key: MessageKey, reason: ReasonCode) {
+        self.tell(key, || format!("settled for its publisher: {reason:?}"));
         let Some(message) = self.messages.get_mut(&key) else {
             return;
         };
@@ -260,6 +291,8 @@ impl Oracle {
 
     /// The broker took a message of a session.
     fn taken(&mut self, key: MessageKey, session: usize, qos: QoS, moment: Moment) {
+        self.tell(key, || "taken by the broker".to_owned());
+        let wall_ms = self.wall.at(moment.ms);
         let Some(message) = self.messages.get_mut(&key) else {
             return self.fail("a message that nobody published", format!("{key}"));
         };
@@ -271,6 +304,7 @@ impl Oracle {
         message.ingress.push(Ingress {
             order: moment.order,
             at_ms: moment.ms,
+            wall_ms,
             session,
         });
         if faulty {
@@ -284,7 +318,9 @@ impl Oracle {
 
     /// The retained message of a topic changes.
     fn retain(&mut self, topic: &str, key: Option<MessageKey>, moment: Moment) {
-        if let Some(old) = self.retained.remove(topic)
+        let old = self.retained.remove(topic);
+        self.tell_of(old, || "is no more the retained message".to_owned());
+        if let Some(old) = old
             && let Some(span) = self
                 .messages
                 .get_mut(&old)
@@ -294,6 +330,7 @@ impl Oracle {
         }
         match key {
             Some(key) => {
+                self.tell(key, || "is the retained message now".to_owned());
                 self.retained.insert(topic.to_owned(), key);
                 if let Some(message) = self.messages.get_mut(&key) {
                     message.retained.push(Span {
@@ -326,4 +363,4 @@ impl Oracle {
 
 /// Milliseconds that a message may be under way between shards and to the journal, whatever its
 /// expiry says: the simulation delays each step by no more than a part of it.
-const TRANSIT_MS: u64 = 2_000;
+const TRANSIT_MS: u64 = 1_200;

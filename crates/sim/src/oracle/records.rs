@@ -1,12 +1,12 @@
 //! What the journal was given, and what it has.
 
-use whimbrel_broker_core::Record;
+use whimbrel_broker_core::{Message, Record};
 
 use super::Oracle;
 use super::message::Position;
 use super::session::Connection;
 use crate::client::client_number;
-use crate::payload::{self, MessageKey};
+use crate::payload;
 
 impl Oracle {
     /// A shard appended a record.
@@ -36,7 +36,7 @@ impl Oracle {
                 });
             }
             Record::Enqueued { message, .. } => {
-                self.message_record(&message.payload(), |found| {
+                self.message_record(message, position, "stored for subscribers", |found| {
                     // The first one is what the first acknowledgement waits for.
                     found
                         .enqueued
@@ -48,7 +48,7 @@ impl Oracle {
                 client_id, message, ..
             } => {
                 let session = self.session_of_id(client_id);
-                self.message_record(&message.payload(), |found| {
+                self.message_record(message, position, "stored as received", |found| {
                     found.inbound_stored = session.map(|session| (position, session));
                 });
             }
@@ -63,6 +63,9 @@ impl Oracle {
                 if let Some(message) = key.and_then(|key| self.messages.get_mut(&key)) {
                     message.inbound_released = Some(position);
                 }
+                if let Some(key) = key {
+                    self.follow_record(key, position, "released");
+                }
             }
             Record::OutboundReceived {
                 client_id,
@@ -75,7 +78,7 @@ impl Oracle {
                 }
             }
             Record::Retained { message } => {
-                self.message_record(&message.payload(), |found| {
+                self.message_record(message, position, "stored as retained", |found| {
                     found.retained_stored.get_or_insert(position);
                 });
             }
@@ -86,6 +89,7 @@ impl Oracle {
     /// A shard's journal has committed that many more records.
     pub(crate) fn committed(&mut self, shard: usize, records: u64) {
         self.committed[shard] += records;
+        self.follow_commits();
     }
 
     pub(super) fn is_committed(&self, position: Position) -> bool {
@@ -106,10 +110,24 @@ impl Oracle {
         }
     }
 
-    fn message_record(&mut self, payload: &[u8], note: impl FnOnce(&mut super::Message)) {
-        let key: Option<MessageKey> = payload::decode(payload);
-        if let Some(message) = key.and_then(|key| self.messages.get_mut(&key)) {
+    fn message_record(
+        &mut self,
+        message: &Message,
+        position: Position,
+        what: &'static str,
+        note: impl FnOnce(&mut super::Message),
+    ) {
+        let Some(key) = payload::decode(&message.payload()) else {
+            return;
+        };
+        let named = *self.identities.entry(message.id()).or_insert(key);
+        if named != key {
+            let detail = format!("{:?} is {named} and {key}", message.id());
+            self.fail("two messages with one identity", detail);
+        }
+        if let Some(message) = self.messages.get_mut(&key) {
             note(message);
         }
+        self.follow_record(key, position, what);
     }
 }

@@ -8,6 +8,7 @@ use whimbrel_broker_core::session::codec::{
 
 use super::matching;
 use super::message::Message;
+use super::turns::Turns;
 use super::{Moment, Order};
 use crate::payload::MessageKey;
 
@@ -33,7 +34,7 @@ pub(super) struct Session {
     /// Received copies, by message.
     pub(super) received: BTreeMap<MessageKey, Copies>,
     /// The latest first delivery in each flow that has an order.
-    pub(super) marks: BTreeMap<Flow, MessageKey>,
+    pub(super) marks: BTreeMap<Flow, Mark>,
     /// What the client saw last on each topic: a message, or `None` for an empty payload.
     pub(super) last_seen: BTreeMap<String, Option<MessageKey>>,
     /// `QoS` 1 and 2 messages sent to the client and not acknowledged, by packet identifier.
@@ -84,14 +85,30 @@ pub(super) struct Copies {
     pub(super) retained: u32,
 }
 
-/// What has to stay in order: publisher and its session, topic, `QoS` as published and delivered.
+/// What has to stay in order: the standard asks for it per `QoS`, this broker keeps it across them,
+/// so that the last message on a topic is the retained one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Flow {
     pub(super) publisher: u16,
     pub(super) publisher_session: usize,
     pub(super) topic: String,
+    /// `None` across all of them.
+    pub(super) lanes: Option<Lanes>,
+}
+
+/// `QoS` as published and as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lanes {
     pub(super) published: u8,
     pub(super) delivered: u8,
+}
+
+/// The latest message of a flow that was delivered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// When the broker took it.
+    pub(super) taken: Order,
+    pub(super) key: MessageKey,
 }
 
 /// A PUBLISH on its way to the client.
@@ -321,10 +338,24 @@ pub(super) struct Connection {
     pub(super) last_input_ms: u64,
     /// Some of it waits to be looked at.
     pub(super) input_waits: bool,
+    /// When some of it was last found to have waited, or CONNACK left.
+    pub(super) waited_ms: u64,
+    /// Acknowledgements that are owed to the client.
+    pub(super) turns: Turns,
     /// Since when the output cannot have held anything older.
     pub(super) output_empty_ms: u64,
     pub(super) up: Vec<u8>,
     pub(super) down: Vec<u8>,
+}
+
+impl Connection {
+    /// When the client has been silent for one and a half keep alives, where that is known.
+    pub(super) fn keep_alive_ends_ms(&self) -> Option<u64> {
+        let watched =
+            self.accepted && !self.closed && !self.input_waits && self.keep_alive_secs > 0;
+        let heard_ms = self.last_input_ms.max(self.waited_ms);
+        watched.then(|| heard_ms + u64::from(self.keep_alive_secs) * 1_500)
+    }
 }
 
 /// A client's DISCONNECT.

@@ -8,6 +8,7 @@ use super::Oracle;
 use super::copies::Copy;
 use super::message::Position;
 use super::session::{Farewell, Sent};
+use super::turns::Answer;
 use crate::payload::{self, MessageKey};
 
 impl Oracle {
@@ -48,18 +49,33 @@ impl Oracle {
             let session = &mut self.sessions[session];
             match decoded.packet {
                 PacketRef::Publish(publish) => {
-                    if let (Some(id), Some(key)) =
-                        (publish.packet_id(), payload::decode(publish.payload()))
-                    {
-                        session.inbound.insert(id.get(), key);
+                    let key = payload::decode(publish.payload());
+                    if let Some(id) = publish.packet_id() {
+                        let answer = match publish.qos() {
+                            QoS::ExactlyOnce => Answer::PubRec,
+                            _ => Answer::PubAck,
+                        };
+                        connection.turns.owe(answer, id.get());
+                        if let Some(key) = key {
+                            session.inbound.insert(id.get(), key);
+                        }
                     }
+                    self.tell_of(key, || {
+                        format!("arrives on connection {number}, {:?}", publish.delivery())
+                    });
                 }
                 PacketRef::PubAck(ack) | PacketRef::PubComp(ack) => {
-                    session.in_flight.remove(&ack.id.get());
+                    let sent = session.in_flight.remove(&ack.id.get());
+                    let client = session.client;
+                    self.tell_of(sent.and_then(|sent| sent.key), || {
+                        format!("finished by c{client}, id {}", ack.id)
+                    });
                 }
                 PacketRef::PubRec(ack) if ack.reason.is_error() => {
                     session.in_flight.remove(&ack.id.get());
                 }
+                PacketRef::PubRec(ack) => connection.turns.owe(Answer::PubRel, ack.id.get()),
+                PacketRef::PubRel(ack) => connection.turns.owe(Answer::PubComp, ack.id.get()),
                 PacketRef::Disconnect(disconnect) => {
                     connection.disconnect = Some(Farewell {
                         keeps_will: disconnect.reason != ReasonCode::NORMAL_DISCONNECTION,
@@ -128,6 +144,16 @@ impl Oracle {
             let detail = format!("{} on connection {number}", packet.packet_type());
             return self.fail("a packet before CONNACK", detail); // [MQTT-3.2.0-1]
         }
+        let turn = match packet {
+            PacketRef::PubAck(ack) => Some((Answer::PubAck, ack.id.get())),
+            PacketRef::PubRec(ack) => Some((Answer::PubRec, ack.id.get())),
+            PacketRef::PubRel(ack) => Some((Answer::PubRel, ack.id.get())),
+            PacketRef::PubComp(ack) => Some((Answer::PubComp, ack.id.get())),
+            _ => None,
+        };
+        if let Some((answer, id)) = turn {
+            self.in_turn(number, session, answer, id);
+        }
         match packet {
             PacketRef::ConnAck(connack) => self.connack_left(number, version, connack),
             PacketRef::Publish(publish) => self.publish_left(number, publish),
@@ -158,11 +184,29 @@ impl Oracle {
         }
     }
 
+    /// Where queues are small, acknowledgements may be withheld for good.
+    fn in_turn(&mut self, number: usize, session: usize, answer: Answer, id: u16) {
+        let key = self.sessions[session].inbound.get(&id).copied();
+        if answer != Answer::PubRel {
+            self.tell_of(key, || format!("{answer:?} leaves on connection {number}"));
+        }
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let skipped = connection.turns.answer(answer, id).unwrap_or(0);
+        if skipped > 0 && !self.queues_are_small {
+            let detail = format!("{answer:?} {id} on connection {number} before {skipped} others");
+            self.fail("acknowledged out of turn", detail);
+        }
+    }
+
     fn connack_left(&mut self, number: usize, version: ProtocolVersion, connack: &ConnAckRef<'_>) {
+        let now = self.now_ms;
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
         connection.accepted = true;
+        connection.waited_ms = now;
         let durable = connection.is_durable && !connection.is_local;
         let record = connection.opened_record;
         let expected = connection.expects_session_present && version != ProtocolVersion::V31;
@@ -196,6 +240,11 @@ impl Oracle {
         let session = connection.session;
         let earliest_ms = connection.output_empty_ms;
         let copy = Copy::of_publish(topic.as_str(), publish, is_v5);
+        self.tell_of(copy.key, || {
+            let client = self.sessions[session].client;
+            let delivery = publish.delivery();
+            format!("leaves for c{client} on connection {number}: {delivery:?}")
+        });
         // What a connection still writes after it was taken over is no news of the session.
         let id = publish.packet_id().filter(|_| !connection.closed);
         if let Some(id) = id {
@@ -329,7 +378,12 @@ impl Oracle {
 
     /// Whether some shard that has to have the message does not have it in its journal.
     fn is_owed_unstored(&self, key: MessageKey) -> bool {
-        let enqueued = &self.messages[&key].enqueued;
+        let message = &self.messages[&key];
+        // What has expired is stored nowhere any more.
+        if message.may_have_expired(&self.wall, self.now_ms) {
+            return false;
+        }
+        let enqueued = &message.enqueued;
         self.owed_shards(key).into_iter().any(|shard| {
             !enqueued
                 .get(&shard)

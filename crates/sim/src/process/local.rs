@@ -6,7 +6,7 @@ use whimbrel_broker_core::{
     ConnectionKey, LocalDelivery, LocalOutcome, LocalPublish, LocalSubscribe, placement,
 };
 
-use super::{Around, Process, env};
+use super::{Around, Process};
 use crate::client::client_number;
 use crate::oracle::Arrival;
 
@@ -41,7 +41,7 @@ impl Process {
             will: None,
             is_local: true,
         });
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         let id = ByteStr::from(client_id);
         let key = self.shards[shard]
             .borrow_mut()
@@ -52,7 +52,7 @@ impl Process {
 
     /// Ends an in-process client.
     pub(crate) fn detach_local(&mut self, around: &mut Around<'_>, handle: LocalHandle) {
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[handle.shard]
             .borrow_mut()
             .detach(env, handle.key);
@@ -67,7 +67,7 @@ impl Process {
         publish: &LocalPublish,
         request: u64,
     ) {
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[handle.shard]
             .borrow_mut()
             .local_publish(env, handle.key, publish, request);
@@ -82,7 +82,7 @@ impl Process {
         filters: &[LocalSubscribe],
         request: u64,
     ) {
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         self.shards[handle.shard]
             .borrow_mut()
             .local_subscribe(env, handle.key, filters, request);
@@ -95,7 +95,7 @@ impl Process {
         around: &mut Around<'_>,
         handle: LocalHandle,
     ) -> Option<LocalDelivery> {
-        let env = env(&self.index, around.now_ms);
+        let env = around.env(&self.index);
         let taken = self.shards[handle.shard]
             .borrow_mut()
             .local_take(env, handle.key);
