@@ -12,6 +12,7 @@ mod publish;
 mod route;
 mod session;
 mod settle;
+mod shown;
 mod subscribe;
 mod subscribers;
 mod timeout;
@@ -53,7 +54,9 @@ pub use self::session::Inflight;
 /// in [`effects`](Self::effects). After each call, or each turn of several calls, the owner drains
 /// the effects, then asks for [`poll_timeout`](Self::poll_timeout) and calls
 /// [`run_backlog`](Self::run_backlog) while there is any.
-#[derive(Debug)]
+///
+/// Its `Debug` shows everything that decides what it will do, and nothing else: two shards of one
+/// configuration that print alike behave alike from then on.
 pub struct Shard {
     id: ShardId,
     config: Arc<CoreConfig>,
@@ -254,6 +257,11 @@ impl Shard {
             jobs: self.jobs.len(),
             queued_messages: self.queued_messages,
             queued_bytes: self.queued_bytes + self.group_bytes + self.behind_bytes,
+            exchanges: self
+                .sessions
+                .iter()
+                .map(|(_, session)| session.open_exchanges())
+                .sum(),
             window_bytes: self.windows.iter().sum(),
         }
     }
@@ -465,6 +473,9 @@ pub struct Residue {
     pub queued_messages: usize,
     /// Bytes in session queues.
     pub queued_bytes: usize,
+    /// Exchanges of `QoS` 1 and 2 that are open in either direction, of sessions without a
+    /// connection; and received `QoS` 2 messages of all sessions that are not released.
+    pub exchanges: usize,
     /// Bytes under way to other shards.
     pub window_bytes: usize,
 }
