@@ -39,4 +39,5 @@ const USAGE: &str = "usage: cargo xtask TASK
 
   layers   check the edges between crates and the purity of the protocol crates
   package  check the metadata of every publishable crate, package it and build the package
-  sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M] [--trace]";
+  sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M] [--trace]
+           or every state of small worlds: --exhaustive [--scope full | --scope NAME]";

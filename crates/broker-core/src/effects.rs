@@ -61,6 +61,12 @@ impl ShardMessage {
             _ => 0,
         }
     }
+
+    /// Whether it says no more than that bytes of the window are free again.
+    #[must_use]
+    pub fn is_credit(&self) -> bool {
+        matches!(self.0, Hop::Credit { .. })
+    }
 }
 
 #[derive(Debug)]

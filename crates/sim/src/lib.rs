@@ -35,8 +35,10 @@ mod process;
 mod quiet;
 mod rng;
 mod run;
+mod small_scope;
 mod trace;
 mod world;
 
 pub use crate::finding::Finding;
 pub use crate::run::{Options, Outcome, run};
+pub use crate::small_scope::{Exploration, Plant, Scope, Suite, Violation, exhaustive};

@@ -6,7 +6,11 @@ use std::time::Instant;
 use whimbrel_sim::{Options, run};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(code) = whimbrel_sim::exhaustive(&arguments) {
+        return code;
+    }
+    let mut arguments = arguments.into_iter();
     let mut command = Command::default();
     while let Some(argument) = arguments.next() {
         let understood = match argument.as_str() {
