@@ -6,8 +6,8 @@ use super::{Exploration, Scope, Suite};
 
 /// Runs the explorations that the command line asks for; `None` if it asks for none.
 ///
-/// `--exhaustive` explores the scopes of every change, `--exhaustive --scope full` all of them, and
-/// `--exhaustive --scope NAME` one. Fails if a rule is broken, and tells how.
+/// `--exhaustive` explores the scopes of every change, `--exhaustive --scope full` larger ones too,
+/// and `--exhaustive --scope NAME` one. Fails if a rule is broken, and tells how.
 #[must_use]
 pub fn exhaustive(arguments: &[String]) -> Option<ExitCode> {
     let (first, rest) = arguments.split_first()?;
@@ -24,7 +24,7 @@ pub fn exhaustive(arguments: &[String]) -> Option<ExitCode> {
     };
     if scopes.is_empty() {
         eprintln!("{USAGE}");
-        for scope in Scope::suite(Suite::Full) {
+        for scope in Scope::all() {
             eprintln!("  {}", scope.name());
         }
         return Some(ExitCode::from(2));

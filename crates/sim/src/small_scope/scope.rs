@@ -58,12 +58,18 @@ impl Scope {
         scopes
     }
 
-    /// The scope with this name, of any suite.
+    /// Every scope there is, those that are too large for a suite at the end.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut scopes = Self::suite(Suite::Full);
+        scopes.append(&mut large());
+        scopes
+    }
+
+    /// The scope with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::suite(Suite::Full)
-            .into_iter()
-            .find(|scope| scope.name == name)
+        Self::all().into_iter().find(|scope| scope.name == name)
     }
 
     /// What it is called.
@@ -158,7 +164,10 @@ fn more() -> Vec<Scope> {
             pair(V5, QOS2, QOS2).window(1).losses(3),
         ),
         Scope::broker("qos1-v5-losses", broker(V5, QOS1).losses(2).slow()),
-        Scope::broker("qos1-v5-shards-losses", broker(V5, QOS1).shards().losses(2)),
+        Scope::broker(
+            "qos1-v5-shards-losses",
+            broker(V5, QOS1).shards().losses(2).window(1).slow(),
+        ),
         Scope::broker("qos2-v5-slow", broker(V5, QOS2).losses(1).slow()),
         Scope::broker(
             "qos2-v5-losses",
@@ -207,6 +216,22 @@ fn more() -> Vec<Scope> {
         Scope::broker(
             "crash-losses-mixed-v5-shards",
             broker(V5, MIXED).shards().crashes(1).losses(1),
+        ),
+    ]
+}
+
+/// What takes minutes each.
+fn large() -> Vec<Scope> {
+    vec![
+        Scope::pair("pair-qos2-v5-wide", pair(V5, QOS2, QOS2).cut()),
+        Scope::broker(
+            "qos1-v5-shards-losses-wide",
+            broker(V5, QOS1).shards().losses(2),
+        ),
+        Scope::broker("qos2-v5-losses-wide", broker(V5, QOS2).losses(2)),
+        Scope::broker(
+            "qos2-v5-shards-slow",
+            broker(V5, QOS2).shards().losses(1).slow(),
         ),
     ]
 }
