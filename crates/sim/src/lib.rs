@@ -12,6 +12,9 @@
 //! assert_eq!(outcome.hash, run(Options::new(7, 300)).hash, "one seed, one run");
 //! ```
 //!
+//! Beside the sample of seeds there are worlds so small that every order of events is taken in them: see
+//! [`Scope`], and [`exhaustive`] for the command line.
+//!
 //! # Contract
 //!
 //! - A run is a function of its seed and number of steps: same code, same trace hash.

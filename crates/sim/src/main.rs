@@ -1,4 +1,4 @@
-//! `whimbrel-sim`: runs one seed, or sweeps over many.
+//! `whimbrel-sim`: runs one seed, sweeps over many, or explores every order of events in small worlds.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -127,4 +127,5 @@ const USAGE: &str = "usage: whimbrel-sim [--seed N | --seeds A..B] [--steps M] [
   --seed N      run one seed
   --seeds A..B  run the seeds from A up to, not including, B (default 0..100)
   --steps M     steps of each run before its quiet end (default 10000)
-  --trace       print everything that happens; with --seed";
+  --trace       print everything that happens; with --seed
+  --exhaustive  explore every order of events in small worlds instead";
