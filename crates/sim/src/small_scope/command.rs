@@ -46,7 +46,7 @@ fn explore_all(scopes: &[Scope]) -> ExitCode {
         if let Some(violation) = seen.violation {
             violations += 1;
             let violation = scope.shortest_violation().unwrap_or(violation);
-            println!("\n{}: {violation}\n", scope.name());
+            println!("\n{}:\n{violation}\n", scope.name());
         }
     }
     println!(

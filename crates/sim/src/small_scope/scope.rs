@@ -128,6 +128,14 @@ fn change() -> Vec<Scope> {
         Scope::pair("pair-qos2-v5", pair(V5, QOS2, QOS2).window(1).cut()),
         Scope::pair("pair-mixed-v5", pair(V5, MIXED, REVERSED).window(1).cut()),
         Scope::broker("qos1-v5", broker(V5, QOS1).losses(2).window(1).slow()),
+        Scope::broker(
+            "impatient-qos1-v311-shards",
+            broker(V311, QOS1).shards().impatient().losses(1).window(1),
+        ),
+        Scope::broker(
+            "impatient-mixed-v311",
+            broker(V311, MIXED).impatient().losses(1).window(1),
+        ),
         Scope::broker("qos1-v311", broker(V311, QOS1).losses(1).slow()),
         Scope::broker("qos1-v5-shards", broker(V5, QOS1).shards().losses(1).slow()),
         Scope::broker("qos2-v5", broker(V5, QOS2).losses(1)),
@@ -244,6 +252,7 @@ fn broker(version: ProtocolVersion, qos: &'static [QoS]) -> BrokerScope {
         subscriber_version: version,
         qos,
         window: 2,
+        impatient_publisher: false,
         slow_applications: false,
         narrow_shards: false,
         faults: Faults::default(),
@@ -259,6 +268,11 @@ impl BrokerScope {
 
     fn narrow(mut self) -> Self {
         self.narrow_shards = true;
+        self
+    }
+
+    fn impatient(mut self) -> Self {
+        self.impatient_publisher = true;
         self
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct BrokerScope {
     pub(crate) qos: &'static [QoS],
     /// Receive Maximum of all sides, and their own limit in flight.
     pub(crate) window: u16,
+    /// The publisher keeps one more open than the broker takes: an MQTT 3.x client is not told, so the
+    /// broker stops reading.
+    pub(crate) impatient_publisher: bool,
     /// The applications give each acknowledgement in a step of its own.
     pub(crate) slow_applications: bool,
     /// One message uses the window between two shards up, so that the next one waits for the credit.
@@ -94,10 +97,15 @@ impl BrokerWorld {
     pub(crate) fn begin(scope: BrokerScope, plant: Option<Plant>) -> Self {
         let config = Arc::new(core_config(scope));
         let peer = |shard: usize, name: &str, version: ProtocolVersion, link: LinkId| {
+            let window = if link == 0 {
+                publisher_window(scope)
+            } else {
+                window(scope)
+            };
             let terms = Terms {
                 client_id: client_id_on(&config, shard, name),
                 version,
-                window: window(scope),
+                window,
                 qos: scope.qos,
             };
             Peer::new(terms, link)
@@ -472,7 +480,7 @@ impl BrokerWorld {
         let peer = &mut self.peers[who.index()];
         let bytes = peer.client.take_output();
         for packet in split(&bytes, peer.client.version()) {
-            let window = usize::from(self.scope.window);
+            let window = usize::from(publisher_window(self.scope).get());
             if let Err(broken) = peer.watch.sent(Sender::Client, packet.says, window) {
                 self.finding.get_or_insert(broken);
             }
@@ -649,6 +657,10 @@ fn credits(scope: BrokerScope) -> Credits {
     } else {
         Credits::AtOnce
     }
+}
+
+fn publisher_window(scope: BrokerScope) -> NonZeroU16 {
+    window(scope).saturating_add(u16::from(scope.impatient_publisher))
 }
 
 fn window(scope: BrokerScope) -> NonZeroU16 {
