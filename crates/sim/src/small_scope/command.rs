@@ -35,7 +35,7 @@ pub fn exhaustive(arguments: &[String]) -> Option<ExitCode> {
 }
 
 fn explore_all(scopes: &[Scope]) -> ExitCode {
-    println!("| scope | states | transitions | terminal states | longest run | seconds |");
+    println!("| scope | states | transitions | terminal states | longest path | seconds |");
     println!("|---|---|---|---|---|---|");
     let mut violations = 0_u32;
     let mut all = Total::default();

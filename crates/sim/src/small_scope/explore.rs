@@ -18,7 +18,7 @@ pub struct Exploration {
     pub transitions: u64,
     /// States in which nothing was left to happen but faults.
     pub terminal_states: u64,
-    /// Steps of the longest run.
+    /// Steps of the longest path that was taken.
     pub depth: usize,
     /// How long it took.
     pub elapsed: Duration,

@@ -26,7 +26,7 @@ enum Shape {
 pub enum Suite {
     /// With every change: less than a minute.
     Change,
-    /// Those and larger ones: about ten minutes.
+    /// Those and larger ones: minutes.
     Full,
 }
 
