@@ -236,7 +236,6 @@ fn large() -> Vec<Scope> {
             "qos1-v5-shards-losses-wide",
             broker(V5, QOS1).shards().losses(2),
         ),
-        Scope::broker("qos2-v5-losses-wide", broker(V5, QOS2).losses(2)),
         Scope::broker(
             "qos2-v5-shards-slow",
             broker(V5, QOS2).shards().losses(1).slow(),
