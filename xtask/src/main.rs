@@ -43,6 +43,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   layers   check the edges between crates and the purity of the protocol crates
   package  check the metadata of every publishable crate, package it and build the package
   sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M], with
-           --trace [mC.N], --shrink, --minutes T, --jobs J, --plan CHANGES, --mutants, --mutant NAME
+           --trace [mC.N], --shrink, --minutes T, --jobs J, --plan CHANGES, --mutants, --mutant NAME;
+           or every state of small worlds: --exhaustive [--scope full | --scope NAME]
   trace    list the tests that show each statement of the standards and write docs/conformance.md:
            [--check] to compare the page instead";

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: the simulation, built for release.
+//! `cargo xtask sim`: the simulation, built for release; for `--exhaustive` with the core's own assertions.
 
 use std::{env, ffi::OsString};
 
@@ -13,9 +13,13 @@ use crate::{
 /// neither build throws the other's work away.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
     let arguments: Vec<_> = arguments.collect();
+    let is_exhaustive = arguments
+        .first()
+        .is_some_and(|first| first == "--exhaustive");
+    let profile = if is_exhaustive { "explore" } else { "release" };
     let mut command = cargo();
     command
-        .args(["run", "--release", "--quiet", "--locked"])
+        .args(["run", "--profile", profile, "--quiet", "--locked"])
         .args(["--package", "whimbrel-sim"]);
     if arguments.iter().any(asks_for_mutants) {
         let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();

@@ -70,6 +70,12 @@ impl ShardMessage {
             _ => None,
         }
     }
+
+    /// Whether it says no more than that bytes of the window are free again.
+    #[must_use]
+    pub fn is_credit(&self) -> bool {
+        matches!(self.0, Hop::Credit { .. })
+    }
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! [`Index`]: who holds which filter, and the retained messages, one for the whole process.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -21,7 +22,6 @@ use crate::{CoreLimits, FilterId, GroupId, Message, ShardId, UnixMillis};
 /// Two orders keep retained messages right: a publish writes the retained tree *before* it is
 /// matched; a subscription is entered *before* the tree is scanned. So a subscriber may see the
 /// same value twice, never an older one last, and never none.
-#[derive(Debug)]
 pub struct Index {
     filters: RwLock<Filters>,
     /// Bumped after each change of the filters they stand for, before the change is acknowledged.
@@ -336,6 +336,32 @@ impl Index {
         self.retained
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves out the counters of filters that never changed: nearly all of them.
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            filters,
+            generations,
+            retained,
+            retained_messages_max,
+            retained_bytes_max,
+        } = self;
+        let changed: BTreeMap<usize, u64> = generations
+            .iter()
+            .map(|generation| generation.load(Ordering::Relaxed))
+            .enumerate()
+            .filter(|&(_, generation)| generation > 0)
+            .collect();
+        f.debug_struct("Index")
+            .field("filters", filters)
+            .field("generations", &changed)
+            .field("retained", retained)
+            .field("retained_messages_max", retained_messages_max)
+            .field("retained_bytes_max", retained_bytes_max)
+            .finish()
     }
 }
 

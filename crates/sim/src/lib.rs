@@ -13,6 +13,9 @@
 //! assert_eq!(outcome.hash, run(&options).hash, "one seed, one run");
 //! ```
 //!
+//! Beside the sample of seeds there are worlds so small that every order of events is taken in them: see
+//! [`Scope`], and [`exhaustive`] for the command line.
+//!
 //! # Contract
 //!
 //! - A run is a function of its seed and number of steps: same code, same trace hash.
@@ -41,6 +44,7 @@ mod quiet;
 mod rng;
 mod run;
 mod shrink;
+mod small_scope;
 mod trace;
 mod world;
 
@@ -49,6 +53,7 @@ pub use crate::finding::Finding;
 pub use crate::payload::{MessageKey, NoMessageKey};
 pub use crate::run::{Options, Outcome, run};
 pub use crate::shrink::{Shrunk, shrink};
+pub use crate::small_scope::{Exploration, Plant, Scope, Suite, Violation, exhaustive};
 
 #[cfg(mutants)]
 pub use whimbrel_broker_core::mutants;

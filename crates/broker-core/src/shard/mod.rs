@@ -13,6 +13,7 @@ mod publish;
 mod route;
 mod session;
 mod settle;
+mod shown;
 mod subscribe;
 mod subscribers;
 mod timeout;
@@ -56,7 +57,9 @@ pub use self::session::Inflight;
 /// in [`effects`](Self::effects). After each call, or each turn of several calls, the owner drains
 /// the effects, then asks for [`poll_timeout`](Self::poll_timeout) and calls
 /// [`run_backlog`](Self::run_backlog) while there is any.
-#[derive(Debug)]
+///
+/// Its `Debug` shows everything that decides what it will do, and nothing else: two shards of one
+/// configuration that print alike behave alike from then on.
 pub struct Shard {
     id: ShardId,
     config: Arc<CoreConfig>,
@@ -267,6 +270,11 @@ impl Shard {
                 .max()
                 .unwrap_or(0),
             queued_bytes: self.queued_bytes + self.group_bytes + self.behind_bytes,
+            exchanges: self
+                .sessions
+                .iter()
+                .map(|(_, session)| session.open_exchanges())
+                .sum(),
             window_bytes: self.windows.iter().sum(),
         }
     }
@@ -484,6 +492,9 @@ pub struct Residue {
     pub longest_queue: usize,
     /// Bytes in session queues.
     pub queued_bytes: usize,
+    /// Exchanges of `QoS` 1 and 2 that are open in either direction, of sessions without a
+    /// connection; and received `QoS` 2 messages of all sessions that are not released.
+    pub exchanges: usize,
     /// Bytes under way to other shards.
     pub window_bytes: usize,
 }

@@ -1,12 +1,14 @@
 //! Obligations: acknowledgements that wait, for other shards or for the journal.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use slab::Slab;
 use whimbrel_session::AckToken;
 use whimbrel_session::codec::ReasonCode;
 use whimbrel_session::mutant;
 
+use super::shown::Entries;
 use crate::effects::ObligationId;
 use crate::{ConnectionKey, SessionKey, ShardId};
 
@@ -56,7 +58,7 @@ struct Obligation {
 }
 
 /// The obligations of one shard. Bounded by the in-flight windows of its connections.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Obligations {
     slots: Slab<Obligation>,
     next_generation: u32,
@@ -143,7 +145,6 @@ pub(super) enum OnCommit {
 }
 
 /// What waits for the journal, in the order of the records.
-#[derive(Debug)]
 pub(super) struct Commits {
     journal: bool,
     appended: u64,
@@ -204,6 +205,39 @@ impl Commits {
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+}
+
+impl fmt::Debug for Obligations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            slots,
+            next_generation,
+        } = self;
+        f.debug_struct("Obligations")
+            .field("slots", &Entries(slots))
+            .field("next_generation", next_generation)
+            .finish()
+    }
+}
+
+/// Counts records from the last one that is committed: how many there were before it decides nothing.
+impl fmt::Debug for Commits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            journal,
+            appended,
+            committed,
+            waiting,
+        } = self;
+        let waiting = waiting
+            .iter()
+            .map(|waiting| (waiting.record.saturating_sub(*committed), &waiting.then));
+        f.debug_struct("Commits")
+            .field("journal", journal)
+            .field("open", &(appended - committed))
+            .field("waiting", &waiting.collect::<Vec<_>>())
+            .finish()
     }
 }
 

@@ -56,6 +56,13 @@ impl Session {
         self.expiry_secs > 0
     }
 
+    /// Exchanges that are open, as far as the session itself has them: while a connection has its
+    /// state, those are the received `QoS` 2 messages that are not released.
+    pub(super) fn open_exchanges(&self) -> usize {
+        let state = self.state.as_ref();
+        self.inbound.len() + state.map_or(0, |state| state.exchanges().count() + state.held().len())
+    }
+
     /// Whether messages of `QoS` 1 and 2 for it have to be stored before they are acknowledged.
     pub(super) fn stores(&self, qos: QoS) -> bool {
         self.is_durable() && qos > QoS::AtMostOnce

@@ -174,6 +174,7 @@ pub(crate) const USAGE: &str = "usage: whimbrel-sim [--seed N | --seeds A..B] [o
   --shrink        with --seed: look for the plainest run with the same finding
   --minutes T     begin no seed after T minutes
   --jobs J        run J seeds at a time (default 1)
+  --exhaustive    explore every order of events in small worlds instead; [--scope full | --scope NAME]
 
 in a build with --cfg mutants, also
 

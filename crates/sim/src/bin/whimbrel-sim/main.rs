@@ -1,4 +1,5 @@
-//! `whimbrel-sim`: runs one seed, follows a message, shrinks a finding, or sweeps over many seeds.
+//! `whimbrel-sim`: runs one seed, follows a message, shrinks a finding, sweeps over many seeds, or explores every
+//! order of events in small worlds.
 
 mod command;
 #[cfg(mutants)]
@@ -12,7 +13,11 @@ use std::process::ExitCode;
 use crate::command::{Command, Mode};
 
 fn main() -> ExitCode {
-    let command = match Command::parse(std::env::args().skip(1)) {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(code) = whimbrel_sim::exhaustive(&arguments) {
+        return code;
+    }
+    let command = match Command::parse(arguments.into_iter()) {
         Ok(command) => command,
         Err(wrong) => {
             eprintln!("{wrong}\n\n{}", command::USAGE);
