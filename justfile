@@ -7,7 +7,7 @@ default:
     @just --list --unsorted
 
 # Everything a change must pass before it is committed.
-check: fmt clippy test doc layers package deny
+check: fmt clippy test doc layers trace package deny
 
 # Formatting, as rustfmt has it.
 fmt:
@@ -29,6 +29,10 @@ doc:
 layers:
     cargo xtask layers
 
+# Every statement of the standards has a test or a reason, and docs/conformance.md says which.
+trace:
+    cargo xtask trace --check
+
 # Each publishable crate as a registry would get it, built alone.
 package:
     cargo xtask package
@@ -46,6 +50,11 @@ real *arguments:
     tests-real/install.sh
     cargo build --release --locked --package whimbrel
     tests-real/run {{ arguments }}
+
+# The conformance cases against Debian's mosquitto: exactly the failures that docs/conformance-tool.md explains.
+conformance-mosquitto:
+    cargo build --release --locked --package whimbrel
+    scripts/conformance-mosquitto
 
 # The deterministic simulator, as in `just sim --seed 7 --steps 10000`.
 sim *arguments:

@@ -7,11 +7,12 @@ use std::num::NonZeroU16;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use whimbrel_codec::bytes::Bytes;
 use whimbrel_codec::topic::{ByteStr, TopicName};
 use whimbrel_codec::{
-    Connect, Disconnect, FanOut, FanOutBuffer, Limits, Packet, Payload, ProtocolVersion,
-    PublishProperties, PublishSource, QoS, ReasonCode, SubscribeFilter, SubscriptionOptions,
-    WriteBuf, decode_ref,
+    AckProperties, Authentication, Connect, Disconnect, FanOut, FanOutBuffer, Limits, Packet,
+    Payload, ProtocolVersion, PublishProperties, PublishSource, QoS, ReasonCode, SubscribeFilter,
+    SubscriptionOptions, WriteBuf, decode_ref,
 };
 use whimbrel_session::{
     Accept, AckToken, ClientConfig, ClientConnection, ClientEvent, Deliver, Epoch, PublishOptions,
@@ -25,6 +26,8 @@ struct Run {
     /// Connections begin with their handshake done.
     connected: bool,
     clean_start: bool,
+    /// CONNECT names an authentication method.
+    enhanced: bool,
     /// 1 to 8.
     window: u8,
     keep_alive_secs: u8,
@@ -88,6 +91,16 @@ enum Step {
         expiry_secs: Option<u8>,
     },
     Reconnect,
+    /// AUTH of the server: a challenge, or the end of a new authentication.
+    AuthByServer {
+        confirms: bool,
+        length: u8,
+    },
+    /// AUTH of the client: an answer, or the begin of a new authentication.
+    AuthByClient {
+        begins: bool,
+        length: u8,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -155,6 +168,10 @@ impl World {
         connect.properties.session_expiry_secs = 100;
         connect.properties.topic_alias_max = 4;
         connect.properties.receive_maximum = NonZeroU16::new(self.window).expect("not 0");
+        connect.properties.authentication = run.enhanced.then(|| Authentication {
+            method: ByteStr::from("m"),
+            data: None,
+        });
         let begun = self.client.connect(self.now, connect, session);
         begun.expect("a valid CONNECT");
         if run.connected {
@@ -326,6 +343,24 @@ impl World {
                 let _ = self.client.disconnect(disconnect);
             }
             Step::Reconnect => self.reconnect(run),
+            Step::AuthByServer { confirms, length } => {
+                let data = Some(Bytes::from(vec![0; usize::from(*length)]));
+                let properties = AckProperties::new();
+                let _ = if *confirms {
+                    self.server.confirm_authentication(data, properties)
+                } else {
+                    self.server.challenge(data, properties)
+                };
+            }
+            Step::AuthByClient { begins, length } => {
+                let data = Some(Bytes::from(vec![0; usize::from(*length)]));
+                let properties = AckProperties::new();
+                let _ = if *begins {
+                    self.client.reauthenticate(now, data, properties)
+                } else {
+                    self.client.authenticate(now, data, properties)
+                };
+            }
         }
     }
 
@@ -350,6 +385,7 @@ impl World {
             };
             match handled.event {
                 None | Some(ServerEvent::Disconnect(_)) => {}
+                Some(ServerEvent::Auth(auth)) => assert_eq!(auth.method, "m"),
                 Some(ServerEvent::Connect(connect)) => {
                     let size_max = connect.properties.packet_size_max;
                     let size_max = size_max.filter(|_| connect.version.is_v5());
@@ -393,7 +429,8 @@ impl World {
             match handled.event {
                 None
                 | Some(
-                    ClientEvent::SubAck(_)
+                    ClientEvent::Auth(_)
+                    | ClientEvent::SubAck(_)
                     | ClientEvent::UnsubAck(_)
                     | ClientEvent::Disconnected(_),
                 ) => {}
@@ -486,6 +523,7 @@ fn server(window: u16, epoch: u32) -> ServerConnection<u32> {
     config.receive_maximum = NonZeroU16::new(window).expect("not 0");
     config.in_flight_max = config.receive_maximum;
     config.topic_alias_maximum = 4;
+    config.sent_topic_alias_max = 2;
     config.output_bytes_max = OUTPUT_MAX;
     ServerConnection::new(Tick(1), Epoch(epoch), &config)
 }
@@ -495,6 +533,7 @@ fn client(window: u16, epoch: u32) -> ClientConnection<u32> {
     config.limits = whimbrel_fuzz::small_limits();
     config.receive_maximum = NonZeroU16::new(window).expect("not 0");
     config.in_flight_max = config.receive_maximum;
+    config.sent_topic_alias_max = 2;
     config.output_bytes_max = OUTPUT_MAX;
     ClientConnection::new(Epoch(epoch), &config)
 }
@@ -536,7 +575,8 @@ fn through_parts(session: SessionState<u32>) -> SessionState<u32> {
 
 fn source(payload: &[u8]) -> PublishSource<'_> {
     PublishSource {
-        topic: TopicName::new("a/b").expect("a valid name"),
+        // More topics than there are aliases.
+        topic: TopicName::new(TOPICS[payload.len() % TOPICS.len()]).expect("a valid name"),
         properties: PublishProperties::EMPTY,
         payload: Payload::Borrowed(payload),
         message_expiry_secs: None,
@@ -551,6 +591,8 @@ fn code(number: u8) -> ReasonCode {
 const STEPS_MAX: usize = 256;
 
 const OUTPUT_MAX: usize = 600;
+
+const TOPICS: [&str; 4] = ["a/b", "c", "d/e/f", "g/h"];
 
 /// Tokens of an earlier connection that are still used, to do nothing.
 const TOKENS_KEPT: usize = 4;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_broker_core::session::codec::{
-    ConnAckProperties, Connect, Packet, ProtocolVersion, ReasonCode, SubscribeRef,
+    AckProperties, AuthRef, ConnAckProperties, Connect, Packet, ProtocolVersion, ReasonCode,
+    SubscribeRef,
 };
-use whimbrel_broker_core::session::{InboundPublish, Tick};
+use whimbrel_broker_core::session::{InboundPublish, Tick, UsageError};
 use whimbrel_broker_core::{
-    ConnectionKey, ConnectionPump, CoreConfig, Env, Gate, Grants, Handshake, Index, InputStatus,
-    Now, Residue, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
+    AuthenticationAnswer, ConnectionKey, ConnectionPump, CoreConfig, Env, Gate, Grants, Handshake,
+    Index, InputStatus, Now, Residue, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
 };
 use whimbrel_fuzz::small_limits;
 
@@ -77,6 +78,8 @@ enum Step {
 
 struct Socket {
     pump: ConnectionPump,
+    /// A CONNECT whose client is to say more.
+    challenged: Option<Box<Connect>>,
     version: ProtocolVersion,
     place: Option<(usize, ConnectionKey)>,
 }
@@ -92,7 +95,11 @@ struct World {
 }
 
 /// Refuses and discards by the topic, so that verdicts are met too.
-struct ByTopic;
+#[derive(Default)]
+struct ByTopic {
+    /// How long the data of the last AUTH are.
+    asked: Option<usize>,
+}
 
 impl Gate for ByTopic {
     fn publish(&mut self, publish: &InboundPublish<'_>) -> Verdict {
@@ -108,6 +115,12 @@ impl Gate for ByTopic {
             3 => Verdict::Filters(vec![ReasonCode::Success, ReasonCode::NotAuthorized]),
             _ => Verdict::Allow,
         }
+    }
+
+    fn authenticate(&mut self, auth: &AuthRef<'_>) -> Verdict {
+        let data = auth.properties.authentication_data();
+        self.asked = Some(data.map_or(0, <[u8]>::len));
+        Verdict::Pending
     }
 }
 
@@ -228,11 +241,40 @@ impl World {
         if room {
             self.sockets.push(Socket {
                 pump: ConnectionPump::new(Tick(self.now_ms), &self.config.connection),
+                challenged: None,
                 version: ProtocolVersion::V5,
                 place: None,
             });
         }
         room
+    }
+
+    fn attach(&mut self, nth: usize, connect: Box<Connect>) {
+        let env = env(&self.index, self.now_ms);
+        let socket = &mut self.sockets[nth];
+        socket.version = connect.version;
+        let shard = placement(&connect.client_id, 0, SHARDS).index();
+        let mut target = self.shards[shard].borrow_mut();
+        let key = socket
+            .pump
+            .attach(env, &mut target, connect, Grants::default());
+        drop(target);
+        socket.place = key.map(|key| (shard, key));
+        self.drain(shard);
+    }
+
+    /// Answers an AUTH, if there was one, by the length of its data.
+    fn answer(&mut self, shard: usize, key: ConnectionKey, asked: Option<usize>) {
+        let answer = match asked {
+            None => return,
+            Some(length) if length % 3 == 0 => AuthenticationAnswer::Continue(None),
+            Some(length) if length % 3 == 1 => AuthenticationAnswer::Confirm(None),
+            Some(_) => AuthenticationAnswer::Refuse(ReasonCode::NotAuthorized),
+        };
+        let env = env(&self.index, self.now_ms);
+        self.shards[shard]
+            .borrow_mut()
+            .answer_authentication(env, key, answer);
     }
 
     fn packet(&mut self, nth: usize, packet: &Packet) {
@@ -245,12 +287,14 @@ impl World {
     fn input(&mut self, nth: usize, bytes: &[u8]) {
         let env = env(&self.index, self.now_ms);
         let socket = &mut self.sockets[nth];
-        if let Some((shard, _)) = socket.place {
+        if let Some((shard, key)) = socket.place {
             // A task that is blocked does not read.
             if socket.pump.carried() < CARRIED_MAX {
+                let mut gate = ByTopic::default();
                 socket
                     .pump
-                    .handle_input(env, &self.shards[shard], &mut ByTopic, bytes);
+                    .handle_input(env, &self.shards[shard], &mut gate, bytes);
+                self.answer(shard, key, gate.asked);
                 self.drain(shard);
             }
             return;
@@ -258,6 +302,23 @@ impl World {
         match socket.pump.handshake(Tick(self.now_ms), bytes) {
             Handshake::NeedInput => {}
             Handshake::Failed => self.close(nth),
+            // Who names a method is asked once, and let in with what it said first.
+            Handshake::Connect(connect)
+                if connect.properties.authentication.is_some() && !connect.client_id.is_empty() =>
+            {
+                let challenged = socket.pump.challenge(None, AckProperties::new());
+                let too_large = Err(UsageError::TooLarge);
+                assert!(
+                    challenged == Ok(()) || challenged == too_large,
+                    "{challenged:?}"
+                );
+                socket.challenged = Some(connect);
+            }
+            Handshake::Auth(_) => {
+                if let Some(connect) = socket.challenged.take() {
+                    self.attach(nth, connect);
+                }
+            }
             Handshake::Connect(connect) if connect.client_id.is_empty() => {
                 let refused = socket.pump.refuse(
                     ReasonCode::ClientIdentifierNotValid,
@@ -266,17 +327,7 @@ impl World {
                 assert!(refused.is_ok(), "{refused:?}");
                 self.close(nth);
             }
-            Handshake::Connect(connect) => {
-                socket.version = connect.version;
-                let shard = placement(&connect.client_id, 0, SHARDS).index();
-                let mut target = self.shards[shard].borrow_mut();
-                let key = socket
-                    .pump
-                    .attach(env, &mut target, connect, Grants::default());
-                drop(target);
-                socket.place = key.map(|key| (shard, key));
-                self.drain(shard);
-            }
+            Handshake::Connect(connect) => self.attach(nth, connect),
         }
     }
 
@@ -287,9 +338,11 @@ impl World {
             return;
         };
         self.shards[shard].borrow_mut().woken(key);
+        let mut gate = ByTopic::default();
         let status = socket
             .pump
-            .handle_input(env, &self.shards[shard], &mut ByTopic, &[]);
+            .handle_input(env, &self.shards[shard], &mut gate, &[]);
+        self.answer(shard, key, gate.asked);
         self.drain(shard);
         if status == InputStatus::Closing {
             self.take(nth, usize::MAX);

@@ -2,6 +2,7 @@
 //!
 //! - `layers` holds the crates to the edges of the design and the pure crates to their purity.
 //! - `sim` runs the simulation with the arguments that follow, such as `--seeds 0..1000`.
+//! - `trace` says which tests show which statement of the standards, and writes the page of it.
 //! - `package` makes every publishable crate into the archive that a registry would take, and
 //!   builds it from there.
 
@@ -9,6 +10,7 @@ mod layers;
 mod metadata;
 mod package;
 mod sim;
+mod trace;
 
 use std::{env, error::Error, process::ExitCode};
 
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
         Some("layers") => layers::run(),
         Some("package") => package::run(),
         Some("sim") => sim::run(env::args_os().skip(2)),
+        Some("trace") => trace::run(env::args_os().skip(2)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -40,4 +43,6 @@ const USAGE: &str = "usage: cargo xtask TASK
   layers   check the edges between crates and the purity of the protocol crates
   package  check the metadata of every publishable crate, package it and build the package
   sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M], with
-           --trace [mC.N], --shrink, --minutes T, --jobs J, --plan CHANGES, --mutants, --mutant NAME";
+           --trace [mC.N], --shrink, --minutes T, --jobs J, --plan CHANGES, --mutants, --mutant NAME
+  trace    list the tests that show each statement of the standards and write docs/conformance.md:
+           [--check] to compare the page instead";

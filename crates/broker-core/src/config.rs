@@ -36,6 +36,9 @@ pub struct CoreConfig {
     pub session_expiry_secs_max: u32,
     /// Whether `QoS` 0 messages are queued for offline sessions (ambiguity B6).
     pub queue_qos0_offline: bool,
+    /// Whether payloads that their publisher says are UTF-8 are looked at. Those that are not are refused with
+    /// 0x99; of `QoS` 0, where nobody can be told, they are dropped and counted [U5-046].
+    pub payload_format_checked: bool,
 }
 
 impl Default for CoreConfig {
@@ -53,6 +56,7 @@ impl Default for CoreConfig {
             v3_session_expiry_secs: u32::MAX,
             session_expiry_secs_max: u32::MAX,
             queue_qos0_offline: false,
+            payload_format_checked: false,
         }
     }
 }

@@ -153,6 +153,8 @@ pub(crate) enum GroupOutcome {
     Consumed,
     /// Never sent to the member: somebody else may have it.
     Returned,
+    /// Larger than the member's client takes: somebody else may take it (F7).
+    TooLarge,
 }
 
 /// An acknowledgement that waits at another shard: slot and generation.
@@ -301,6 +303,8 @@ pub enum CloseReason {
     KeepAlive,
     /// A malformed packet or protocol error.
     ProtocolError,
+    /// The client did not finish to authenticate itself anew, or failed [MQTT-4.12.1-2].
+    NotAuthorized,
     /// Another connection took the session over.
     TakenOver,
     /// The broker shuts down.

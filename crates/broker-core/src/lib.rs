@@ -51,8 +51,8 @@ pub use crate::message::{Message, MessageParts};
 pub use crate::placement::placement;
 pub use crate::pump::{ConnectionPump, Gate, Handshake, OpenGate, assigned_client_id};
 pub use crate::shard::{
-    Attach, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish, LocalSubscribe,
-    Received, Residue, Shard, Verdict,
+    Attach, AuthenticationAnswer, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish,
+    LocalSubscribe, Received, Residue, Shard, Verdict,
 };
 pub use crate::stats::{DropCause, ShardStats};
 pub use crate::time::{Now, UnixMillis};

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hasher};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
-    ConnAckProperties, Connect, QoS, ReasonCode, SubscribeRef, WriteBuf,
+    AckProperties, Auth, AuthRef, ConnAckProperties, Connect, QoS, ReasonCode, SubscribeRef,
+    WriteBuf,
 };
 use whimbrel_session::{
     Epoch, InboundPublish, ServerConfig, ServerConnection, ServerEvent, Tick, UsageError,
@@ -47,8 +48,11 @@ enum State {
 pub enum Handshake {
     /// More input is needed.
     NeedInput,
-    /// CONNECT is there: [`ConnectionPump::attach`] or [`ConnectionPump::refuse`] it.
+    /// CONNECT is there: [`ConnectionPump::attach`] or [`ConnectionPump::refuse`] it, or
+    /// [`ConnectionPump::challenge`] it if it names an authentication method.
     Connect(Box<Connect>),
+    /// The answer to a challenge is there: go on as with CONNECT.
+    Auth(Box<Auth>),
     /// It failed: write the output, if there is any, and close.
     Failed,
 }
@@ -59,6 +63,11 @@ pub trait Gate {
     fn publish(&mut self, publish: &InboundPublish<'_>) -> Verdict;
     /// A SUBSCRIBE.
     fn subscribe(&mut self, subscribe: &SubscribeRef<'_>) -> Verdict;
+    /// An AUTH of a client that authenticates itself anew: [`Verdict::Pending`] promises an answer by
+    /// [`Shard::answer_authentication`]. A gate that knows no method ends the connection.
+    fn authenticate(&mut self, _auth: &AuthRef<'_>) -> Verdict {
+        Verdict::Disconnect(ReasonCode::NotAuthorized)
+    }
 }
 
 /// Lets everything pass.
@@ -108,8 +117,9 @@ impl ConnectionPump {
                 match decoded.event {
                     Some(ServerEvent::Connect(connect)) => {
                         self.carry.advance(consumed);
-                        // [MQTT-3.2.2-12, MQTT-3.2.2-13]
-                        let refusal = match &connect.will {
+                        // [MQTT-3.2.2-12, MQTT-3.2.2-13]; clients of MQTT 3.x can't know.
+                        let will = connect.will.as_ref();
+                        let refusal = match will.filter(|_| connect.version.is_v5()) {
                             Some(will) if will.qos > *maximum_qos => {
                                 Some(ReasonCode::QosNotSupported)
                             }
@@ -125,6 +135,13 @@ impl ConnectionPump {
                         }
                         Handshake::Connect(connect)
                     }
+                    Some(ServerEvent::Auth(auth)) => {
+                        let auth = Box::new(auth.into_owned());
+                        self.carry.advance(consumed);
+                        Handshake::Auth(auth)
+                    }
+                    // The client gives up.
+                    Some(ServerEvent::Disconnect(_)) => Handshake::Failed,
                     _ => Handshake::NeedInput,
                 }
             }
@@ -162,6 +179,24 @@ impl ConnectionPump {
         match &mut self.state {
             State::Handshake { connection, .. } => connection.refuse_with(reason, properties),
             State::Attached(_) | State::Closed => Err(UsageError::NoConnectWaiting),
+        }
+    }
+
+    /// Asks a client whose CONNECT names an authentication method for more; AUTH is in the
+    /// [output](Self::handshake_output), and its answer comes by [`handshake`](Self::handshake).
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError`] if no step of the client waits for an answer, or the client does not accept an AUTH of
+    /// this size.
+    pub fn challenge(
+        &mut self,
+        data: Option<Bytes>,
+        properties: AckProperties,
+    ) -> Result<(), UsageError> {
+        match &mut self.state {
+            State::Handshake { connection, .. } => connection.challenge(data, properties),
+            State::Attached(_) | State::Closed => Err(UsageError::NoAuthenticationStep),
         }
     }
 
@@ -265,6 +300,7 @@ fn work(
             let verdict = match &event {
                 ServerEvent::Publish(publish) => gate.publish(publish),
                 ServerEvent::Subscribe { subscribe, .. } => gate.subscribe(subscribe),
+                ServerEvent::Auth(auth) => gate.authenticate(auth),
                 _ => Verdict::Allow,
             };
             shard.borrow_mut().apply(env, key, event, verdict);

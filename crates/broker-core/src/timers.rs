@@ -9,8 +9,8 @@ use crate::{ConnectionKey, SessionKey};
 /// What a timer of a shard is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// Keep alive of a connection; re-armed lazily, at most one per connection.
-    KeepAlive(ConnectionKey),
+    /// Keep alive of a connection, or a new authentication on it; re-armed lazily, one at the most.
+    Connection(ConnectionKey),
     /// The Will Delay Interval of a disconnected session has run out.
     Will(SessionKey),
     /// The Session Expiry Interval of a disconnected session has run out.

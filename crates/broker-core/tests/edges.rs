@@ -17,7 +17,7 @@ use whimbrel_broker_core::session::codec::{
 
 #[test]
 fn a_client_that_falls_silent_after_it_was_held_back_is_still_noticed() {
-    // [MQTT-3.1.2-22]: the pause outlasts the armed deadline.
+    // [3:MQTT-3.1.2-24]: the pause outlasts the armed deadline.
     let mut rig = Rig::with(|config| {
         config.shards = 1;
         config.journal = true;
@@ -155,6 +155,25 @@ fn a_qos_2_message_that_a_hook_cut_off_is_new_when_it_comes_again() {
 }
 
 #[test]
+fn a_packet_that_a_hook_can_not_handle_now_closes_its_connection() {
+    // [3:MQTT-4.8.0-2]
+    for version in [V311, V5] {
+        let mut rig = Rig::with(|config| config.shards = 1);
+        let subscriber = rig.connect(version, "s");
+        rig.subscribe(subscriber, "t", QoS::AtMostOnce);
+        let publisher = rig.connect(version, "p");
+        let publish = publication("t", "x", first(QoS::AtLeastOnce, 1));
+        let verdict = Verdict::Disconnect(ReasonCode::ServerBusy);
+        publish_under(&mut rig, version, publisher, publish, verdict);
+        assert!(!rig.is_open(publisher));
+        let acknowledged = |packet: &Packet| matches!(packet, Packet::PubAck(_));
+        assert!(!rig.take(publisher).iter().any(acknowledged));
+        assert!(rig.is_open(subscriber));
+        assert_eq!(rig.payloads(subscriber), [""; 0]);
+    }
+}
+
+#[test]
 fn a_refusal_that_puback_has_no_code_for_does_not_hold_later_acknowledgements_back() {
     let mut rig = Rig::with(|config| config.shards = 1);
     let publisher = rig.connect(V5, "p");
@@ -183,7 +202,7 @@ fn an_mqtt_3_client_that_a_hook_refuses_gets_a_plain_acknowledgement_whatever_th
 
 #[test]
 fn a_will_beyond_what_connack_announces_is_refused() {
-    // [MQTT-3.2.2-12], [MQTT-3.2.2-13]
+    // [5:MQTT-3.2.2-12] [5:MQTT-3.2.2-13]
     let cases = [
         (QoS::ExactlyOnce, false, ReasonCode::QosNotSupported),
         (QoS::AtMostOnce, true, ReasonCode::RetainNotSupported),
@@ -202,12 +221,13 @@ fn a_will_beyond_what_connack_announces_is_refused() {
             matches!(&packets[..], [Packet::ConnAck(connack)] if connack.reason == expected),
             "{packets:?}"
         );
+        assert!(!rig.is_open(client));
     }
 }
 
 #[test]
 fn a_client_that_reads_nothing_does_not_escape_its_keep_alive() {
-    // [MQTT-3.1.2-22]: its input is held back by output that it alone can take.
+    // [3:MQTT-3.1.2-24]: its input is held back by output that it alone can take.
     let mut rig = Rig::with(|config| config.connection.output_bytes_max = 64);
     let mut connect = clean(V311, "c");
     connect.keep_alive_secs = 10;

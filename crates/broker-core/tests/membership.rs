@@ -47,7 +47,7 @@ fn subscribing_anew_behind_an_unsubscribe_ends_subscribed_on_any_shard() {
 
 #[test]
 fn a_shared_subscription_is_replaced_at_the_limit_of_subscriptions() {
-    // [MQTT-3.8.4-3]
+    // [5:MQTT-3.8.4-3] [U5-104]
     for filter in ["t", "$share/g/t"] {
         let mut rig = Rig::with(|config| config.limits.subscriptions_per_session_max = 1);
         let client = rig.connect(V5, "c");

@@ -67,7 +67,6 @@ fn what_nobody_stores_is_acknowledged_at_once() {
 
 #[test]
 fn acknowledgements_keep_the_order_of_their_packets() {
-    // [MQTT-4.6.0-2]
     let (mut rig, _, publisher) = rig(1, 0);
     rig.send(publisher, publish("t", 1, QoS::AtLeastOnce));
     rig.send(publisher, publish("nobody", 2, QoS::AtLeastOnce));

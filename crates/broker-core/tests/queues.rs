@@ -129,7 +129,7 @@ fn a_refusing_queue_withholds_the_ack_of_mqtt_3_publishers() {
 
 #[test]
 fn the_clients_receive_maximum_is_kept() {
-    // [MQTT-3.3.4-9], [MQTT-4.9.0-2]
+    // [5:MQTT-3.3.4-9] [5:MQTT-4.9.0-2]
     let mut rig = Rig::new();
     let mut connect = clean(V5, "s");
     connect.properties.receive_maximum = NonZeroU16::new(2).expect("not 0");
@@ -151,7 +151,7 @@ fn the_clients_receive_maximum_is_kept() {
 
 #[test]
 fn a_message_larger_than_the_client_takes_is_dropped_for_it_alone() {
-    // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
+    // [5:MQTT-3.1.2-24] [5:MQTT-3.1.2-25]
     let mut rig = Rig::new();
     let mut connect = clean(V5, "small");
     connect.properties.packet_size_max = NonZeroU32::new(50);

@@ -100,7 +100,7 @@ fn the_last_message_of_a_single_writer_is_the_retained_one() {
 
 #[test]
 fn a_qos_2_message_that_expires_while_its_record_is_written_is_not_delivered() {
-    // [MQTT-3.3.2-5]
+    // [5:MQTT-3.3.2-5]
     let mut rig = Rig::with(|config| {
         config.shards = 1;
         config.journal = true;

@@ -17,15 +17,17 @@ fn options(retain_handling: RetainHandling) -> SubscriptionOptions {
 
 #[test]
 fn a_new_subscription_gets_the_retained_message_of_each_matching_topic() {
-    // [3:MQTT-3.3.1-6], [3:MQTT-3.3.1-8], U5-043, U311-009
-    let mut rig = Rig::new();
-    let publisher = rig.connect(V311, "p");
-    rig.publish_retained(publisher, "a/1", "old", QoS::ExactlyOnce);
-    rig.publish_retained(publisher, "a/1", "one", QoS::ExactlyOnce);
-    rig.publish_retained(publisher, "a/2", "two", QoS::AtMostOnce);
-    rig.publish_retained(publisher, "b", "other", QoS::AtMostOnce);
-    rig.publish(publisher, "a/2", "not retained", QoS::AtMostOnce);
+    // [3:MQTT-3.3.1-5] [3:MQTT-3.3.1-6] [3:MQTT-3.3.1-8] [3:MQTT-3.3.1-12] [5:MQTT-3.3.1-5]
+    // [5:MQTT-3.3.1-8] [U5-043] [U311-009]
     for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher = rig.connect(version, "p");
+        rig.publish_retained(publisher, "a/1", "old", QoS::ExactlyOnce);
+        rig.publish_retained(publisher, "a/1", "one", QoS::ExactlyOnce);
+        rig.publish_retained(publisher, "a/2", "two", QoS::AtMostOnce);
+        rig.publish_retained(publisher, "b", "other", QoS::AtMostOnce);
+        rig.publish(publisher, "a/2", "not retained", QoS::AtMostOnce);
+        rig.publish(publisher, "a/3", "not retained", QoS::AtMostOnce);
         let subscriber = rig.connect(version, "s");
         rig.subscribe(subscriber, "a/+", QoS::AtLeastOnce);
         let got = rig.messages(subscriber);
@@ -51,24 +53,43 @@ fn a_new_subscription_gets_the_retained_message_of_each_matching_topic() {
 
 #[test]
 fn an_empty_payload_deletes_and_is_forwarded() {
-    // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
-    let mut rig = Rig::new();
-    let publisher = rig.connect(V5, "p");
-    let live = rig.connect(V5, "live");
-    rig.subscribe(live, "t", QoS::AtMostOnce);
-    rig.publish_retained(publisher, "t", "x", QoS::AtLeastOnce);
-    rig.publish_retained(publisher, "t", "", QoS::AtLeastOnce);
-    assert_eq!(rig.payloads(live), ["x", ""]);
-    let late = rig.connect(V5, "late");
-    rig.subscribe(late, "t", QoS::AtMostOnce);
-    assert_eq!(rig.payloads(late), [""; 0]);
-    assert_eq!(rig.index.retained_messages(), 0);
-    assert_eq!(rig.index.retained_bytes(), 0);
+    // [3:MQTT-3.3.1-10] [3:MQTT-3.3.1-11] [5:MQTT-3.3.1-6] [5:MQTT-3.3.1-7]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher = rig.connect(version, "p");
+        let live = rig.connect(version, "live");
+        rig.subscribe(live, "t", QoS::AtMostOnce);
+        rig.publish_retained(publisher, "t", "x", QoS::AtLeastOnce);
+        rig.publish_retained(publisher, "t", "", QoS::AtLeastOnce);
+        assert_eq!(rig.payloads(live), ["x", ""]);
+        let late = rig.connect(version, "late");
+        rig.subscribe(late, "t", QoS::AtMostOnce);
+        assert_eq!(rig.payloads(late), [""; 0]);
+        assert_eq!(rig.index.retained_messages(), 0);
+        assert_eq!(rig.index.retained_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_retained_message_of_qos_0_replaces_the_one_before_it() {
+    // [3:MQTT-3.3.1-5] [3:MQTT-3.3.1-7] [5:MQTT-3.3.1-5]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher = rig.connect(version, "p");
+        rig.publish_retained(publisher, "t", "old", QoS::ExactlyOnce);
+        rig.publish_retained(publisher, "t", "new", QoS::AtMostOnce);
+        let subscriber = rig.connect(version, "s");
+        rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
+        let got = rig.messages(subscriber);
+        assert_eq!(got.len(), 1);
+        assert_eq!(got[0].payload(), b"new");
+        assert_eq!(got[0].delivery(), Delivery::AtMostOnce);
+    }
 }
 
 #[test]
 fn retain_handling_0_sends_at_every_subscribe() {
-    // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
+    // [5:MQTT-3.3.1-9] [5:MQTT-3.8.4-4]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     rig.publish_retained(client, "t", "x", QoS::AtMostOnce);
@@ -80,7 +101,7 @@ fn retain_handling_0_sends_at_every_subscribe() {
 
 #[test]
 fn retain_handling_1_sends_to_new_subscriptions_only_even_after_a_resume() {
-    // [MQTT-3.3.1-10]
+    // [5:MQTT-3.3.1-10]
     let mut rig = Rig::new();
     let client = rig.connect_with(persistent(V5, "c")).client;
     rig.publish_retained(client, "t", "x", QoS::AtMostOnce);
@@ -99,7 +120,7 @@ fn retain_handling_1_sends_to_new_subscriptions_only_even_after_a_resume() {
 
 #[test]
 fn retain_handling_2_sends_nothing() {
-    // [MQTT-3.3.1-11]
+    // [5:MQTT-3.3.1-11]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     rig.publish_retained(client, "t", "x", QoS::AtMostOnce);
@@ -109,6 +130,7 @@ fn retain_handling_2_sends_nothing() {
 
 #[test]
 fn retained_messages_carry_the_identifier_of_the_new_subscription() {
+    // [5:MQTT-3.3.4-3]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     rig.publish_retained(client, "t", "x", QoS::AtMostOnce);
@@ -124,7 +146,7 @@ fn retained_messages_carry_the_identifier_of_the_new_subscription() {
 
 #[test]
 fn a_retained_message_expires_and_its_interval_counts_down() {
-    // U5-040, [MQTT-3.3.2-6], D15
+    // [5:MQTT-3.3.2-6] [U5-040] (D15)
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let properties = MessageProperties::builder()

@@ -5,13 +5,13 @@ mod support;
 use support::{Rig, V5, V31, V311, clean, name, subscribe};
 use whimbrel_broker_core::session::codec::topic::TopicName;
 use whimbrel_broker_core::session::codec::{
-    Delivery, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionId,
-    SubscriptionOptions,
+    Delivery, MessageProperties, Packet, PacketId, PayloadFormat, Publish, QoS, ReasonCode,
+    SubscriptionId, SubscriptionOptions,
 };
 
 #[test]
 fn a_message_reaches_subscribers_on_every_shard_at_their_qos() {
-    // [MQTT-3.8.4-8], [MQTT-3.3.2-3]
+    // [3:MQTT-3.3.2-3] [5:MQTT-3.3.2-3]
     let mut rig = Rig::new();
     let here = rig.id_on(0, "here");
     let there = rig.id_on(1, "there");
@@ -64,23 +64,27 @@ fn every_version_talks_to_every_version() {
 
 #[test]
 fn one_publisher_keeps_its_order_per_topic_across_shards() {
-    // [MQTT-4.6.0-5]
-    let mut rig = Rig::new();
-    let publisher_id = rig.id_on(0, "p");
-    let subscriber_id = rig.id_on(1, "s");
-    let publisher = rig.connect(V5, &publisher_id);
-    let subscriber = rig.connect(V5, &subscriber_id);
-    rig.subscribe(subscriber, "t", QoS::AtLeastOnce);
-    for count in 0..500 {
-        rig.publish(publisher, "t", &count.to_string(), QoS::AtLeastOnce);
+    // [3:MQTT-4.6.0-5] [3:MQTT-4.6.0-6] [5:MQTT-4.6.0-5] [5:MQTT-4.6.0-6]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher_id = rig.id_on(0, "p");
+        let subscriber_id = rig.id_on(1, "s");
+        let publisher = rig.connect(version, &publisher_id);
+        let subscriber = rig.connect(version, &subscriber_id);
+        rig.subscribe(subscriber, "t", QoS::ExactlyOnce);
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for count in 0..200 {
+                rig.publish(publisher, "t", &count.to_string(), qos);
+            }
+            let expected: Vec<_> = (0..200).map(|count| count.to_string()).collect();
+            assert_eq!(rig.payloads(subscriber), expected, "{qos:?}");
+        }
     }
-    let expected: Vec<_> = (0..500).map(|count| count.to_string()).collect();
-    assert_eq!(rig.payloads(subscriber), expected);
 }
 
 #[test]
 fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifiers() {
-    // [MQTT-3.3.4-2], [MQTT-3.3.4-4], E1
+    // [5:MQTT-3.3.4-2] [5:MQTT-3.3.4-3] [5:MQTT-3.3.4-4] (E1)
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect(V5, "s");
@@ -106,7 +110,7 @@ fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifi
 
 #[test]
 fn subscribing_again_replaces_options_and_identifier() {
-    // [MQTT-3.8.4-3], U5-062
+    // [5:MQTT-3.8.4-3] [U5-062]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect(V5, "s");
@@ -131,7 +135,7 @@ fn subscribing_again_replaces_options_and_identifier() {
 
 #[test]
 fn no_local_keeps_a_client_from_hearing_itself() {
-    // [MQTT-3.8.3-3]
+    // [5:MQTT-3.8.3-3]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     let other = rig.connect(V5, "o");
@@ -147,31 +151,40 @@ fn no_local_keeps_a_client_from_hearing_itself() {
 
 #[test]
 fn retain_as_published_keeps_the_flag_and_its_absence_clears_it() {
-    // [MQTT-3.3.1-12], [MQTT-3.3.1-13], [3:MQTT-3.3.1-9]
+    // [3:MQTT-3.3.1-9] [5:MQTT-3.3.1-12] [5:MQTT-3.3.1-13]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let keeps = rig.connect(V5, "keeps");
-    let clears = rig.connect(V311, "clears");
+    let clears = [rig.connect(V311, "clears"), rig.connect(V5, "clears too")];
     let options = SubscriptionOptions {
         retain_as_published: true,
         ..SubscriptionOptions::new(QoS::AtMostOnce)
     };
     rig.subscribe_with(keeps, "t", options, None);
-    rig.subscribe(clears, "t", QoS::AtMostOnce);
+    for client in clears {
+        rig.subscribe(client, "t", QoS::AtMostOnce);
+    }
     rig.publish_retained(publisher, "t", "x", QoS::AtMostOnce);
-    assert!(rig.messages(keeps)[0].retain());
-    assert!(!rig.messages(clears)[0].retain());
+    rig.publish(publisher, "t", "x", QoS::AtMostOnce);
+    let kept: Vec<_> = rig.messages(keeps).iter().map(Publish::retain).collect();
+    assert_eq!(kept, [true, false]);
+    for client in clears {
+        let cleared: Vec<_> = rig.messages(client).iter().map(Publish::retain).collect();
+        assert_eq!(cleared, [false, false]);
+    }
 }
 
 #[test]
 fn properties_are_forwarded_unchanged_and_the_alias_is_not() {
-    // [MQTT-3.3.2-4, -15, -16, -17, -18, -20]
+    // [5:MQTT-3.3.2-4] [5:MQTT-3.3.2-15] [5:MQTT-3.3.2-16] [5:MQTT-3.3.2-17] [5:MQTT-3.3.2-18]
+    // [5:MQTT-3.3.2-20]
     let mut rig = Rig::with(|config| config.connection.topic_alias_maximum = 5);
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect(V5, "s");
     rig.subscribe(subscriber, "t", QoS::AtMostOnce);
     let topic = name("reply/to");
     let properties = MessageProperties::builder()
+        .payload_format(PayloadFormat::Utf8)
         .content_type("text/plain")
         .response_topic(&topic)
         .correlation_data(b"\x00\x01")
@@ -189,6 +202,7 @@ fn properties_are_forwarded_unchanged_and_the_alias_is_not() {
     let got = &rig.messages(subscriber)[0];
     let forwarded = got.properties();
     assert_eq!(forwarded.topic_alias(), None);
+    assert_eq!(forwarded.payload_format(), PayloadFormat::Utf8);
     assert_eq!(forwarded.content_type(), Some("text/plain"));
     assert_eq!(
         forwarded.response_topic().map(TopicName::as_str),
@@ -226,22 +240,24 @@ fn clients_cannot_publish_to_the_brokers_own_topics() {
 
 #[test]
 fn filters_that_start_with_a_wildcard_do_not_match_dollar_topics() {
-    // [MQTT-4.7.2-1]
-    let mut rig = Rig::new();
-    let publisher = rig.connect(V5, "p");
-    let subscriber = rig.connect(V5, "s");
-    rig.subscribe(subscriber, "#", QoS::AtMostOnce);
-    rig.subscribe(subscriber, "+/x", QoS::AtMostOnce);
-    rig.publish(publisher, "$own/x", "hidden", QoS::AtMostOnce);
-    assert_eq!(rig.payloads(subscriber), [""; 0]);
-    rig.subscribe(subscriber, "$own/#", QoS::AtMostOnce);
-    rig.publish(publisher, "$own/x", "seen", QoS::AtMostOnce);
-    assert_eq!(rig.payloads(subscriber), ["seen"]);
+    // [3:MQTT-4.7.2-1] [5:MQTT-4.7.2-1]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let publisher = rig.connect(version, "p");
+        let subscriber = rig.connect(version, "s");
+        rig.subscribe(subscriber, "#", QoS::AtMostOnce);
+        rig.subscribe(subscriber, "+/x", QoS::AtMostOnce);
+        rig.publish(publisher, "$own/x", "hidden", QoS::AtMostOnce);
+        assert_eq!(rig.payloads(subscriber), [""; 0]);
+        rig.subscribe(subscriber, "$own/#", QoS::AtMostOnce);
+        rig.publish(publisher, "$own/x", "seen", QoS::AtMostOnce);
+        assert_eq!(rig.payloads(subscriber), ["seen"]);
+    }
 }
 
 #[test]
 fn unsubscribing_ends_deliveries_and_reports_what_existed() {
-    // [MQTT-3.10.4-1], [MQTT-3.10.4-2], [MQTT-3.10.4-5]
+    // [5:MQTT-3.10.4-1] [5:MQTT-3.10.4-2] [5:MQTT-3.10.4-5]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect(V5, "s");
@@ -259,7 +275,7 @@ fn unsubscribing_ends_deliveries_and_reports_what_existed() {
 
 #[test]
 fn an_invalid_filter_gets_its_code_and_the_others_are_served() {
-    // E2, [MQTT-3.9.3-1]
+    // [5:MQTT-3.8.4-5] [5:MQTT-3.8.4-6] [5:MQTT-3.9.3-1] (E2)
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect(V5, "s");
@@ -335,7 +351,7 @@ fn everything_is_gone_when_everybody_is_gone() {
 
 #[test]
 fn a_second_connect_closes_the_connection() {
-    // [MQTT-3.1.0-2]
+    // [5:MQTT-3.1.0-2]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     rig.send(client, Packet::Connect(Box::new(clean(V5, "c"))));
@@ -349,6 +365,7 @@ fn a_second_connect_closes_the_connection() {
 
 #[test]
 fn a_malformed_packet_closes_its_own_connection_only() {
+    // [5:MQTT-4.13.1-1] [U5-111]
     let mut rig = Rig::new();
     let good = rig.connect(V5, "good");
     let bad = rig.connect(V5, "bad");

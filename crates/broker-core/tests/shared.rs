@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use support::{Client, Rig, V5, V311, persistent};
 use whimbrel_broker_core::session::codec::{
-    Ack, Delivery, Packet, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
+    Ack, Packet, QoS, ReasonCode, SubscriptionId, SubscriptionOptions,
 };
 
 /// Members on both shards, and a publisher.
@@ -26,7 +26,7 @@ fn rig_with_members(count: usize, qos: QoS) -> (Rig, Vec<Client>, Client) {
 
 #[test]
 fn each_message_reaches_exactly_one_member() {
-    // U5-103
+    // [U5-103]
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let (mut rig, members, publisher) = rig_with_members(4, QoS::ExactlyOnce);
         for count in 0..100 {
@@ -50,7 +50,7 @@ fn each_message_reaches_exactly_one_member() {
 
 #[test]
 fn two_groups_and_an_ordinary_subscription_each_get_a_copy() {
-    // U5-105
+    // [5:MQTT-3.3.4-3] [5:MQTT-3.3.4-5] [U5-105]
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     for (filter, id) in [("t", 1), ("$share/one/t", 2), ("$share/two/t", 3)] {
@@ -63,24 +63,21 @@ fn two_groups_and_an_ordinary_subscription_each_get_a_copy() {
     }
     let publisher = rig.connect(V5, "p");
     rig.publish(publisher, "t", "x", QoS::AtLeastOnce);
-    let mut ids: Vec<_> = rig
+    let mut ids: Vec<Vec<_>> = rig
         .messages(client)
         .iter()
-        .flat_map(|publish| {
-            publish
-                .properties()
-                .subscription_ids()
-                .map(SubscriptionId::get)
-                .collect::<Vec<_>>()
+        .map(|publish| {
+            let ids = publish.properties().subscription_ids();
+            ids.map(SubscriptionId::get).collect()
         })
         .collect();
     ids.sort_unstable();
-    assert_eq!(ids, [1, 2, 3]);
+    assert_eq!(ids, [[1], [2], [3]], "each copy has its own");
 }
 
 #[test]
 fn a_member_gets_its_own_granted_qos() {
-    // [MQTT-4.8.2-3]
+    // [5:MQTT-4.8.2-3]
     let mut rig = Rig::new();
     let member = rig.connect(V5, "m");
     rig.subscribe(member, "$share/g/t", QoS::AtLeastOnce);
@@ -105,7 +102,7 @@ fn qos_1_messages_of_a_member_that_vanished_go_to_another() {
 
 #[test]
 fn a_qos_2_message_that_was_sent_goes_to_nobody_else() {
-    // [MQTT-4.8.2-5]
+    // [5:MQTT-4.8.2-5]
     let (mut rig, members, publisher) = rig_with_members(2, QoS::ExactlyOnce);
     for count in 0..10 {
         rig.publish(publisher, "t/x", &count.to_string(), QoS::ExactlyOnce);
@@ -118,7 +115,7 @@ fn a_qos_2_message_that_was_sent_goes_to_nobody_else() {
 
 #[test]
 fn a_qos_2_delivery_is_finished_with_the_member_it_began_with() {
-    // [MQTT-4.8.2-4]
+    // [5:MQTT-4.8.2-4]
     let mut rig = Rig::new();
     let member = rig.connect_with(persistent(V5, "m")).client;
     rig.subscribe(member, "$share/g/t", QoS::ExactlyOnce);
@@ -154,30 +151,36 @@ fn messages_wait_for_an_offline_member_only_while_nobody_is_connected() {
 
 #[test]
 fn a_rejected_message_goes_to_no_other_member() {
-    // [MQTT-4.8.2-6]
-    let (mut rig, members, publisher) = rig_with_members(2, QoS::AtLeastOnce);
-    rig.publish(publisher, "t/x", "x", QoS::AtLeastOnce);
-    let mut rejected = 0;
-    for &member in &members {
-        for packet in rig.take(member) {
-            if let Packet::Publish(publish) = packet
-                && let Delivery::AtLeastOnce { id, .. } = publish.delivery()
-            {
+    // [5:MQTT-4.8.2-6]
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let (mut rig, members, publisher) = rig_with_members(2, qos);
+        rig.publish(publisher, "t/x", "x", qos);
+        let mut rejected = 0;
+        for &member in &members {
+            for packet in rig.take(member) {
+                let Packet::Publish(publish) = packet else {
+                    continue;
+                };
                 rejected += 1;
+                let id = publish.packet_id().expect("QoS 1 or 2");
                 let ack = Ack::new(id, ReasonCode::UnspecifiedError);
-                rig.send(member, Packet::PubAck(ack));
+                let rejection = match publish.delivery().qos() {
+                    QoS::ExactlyOnce => Packet::PubRec(ack),
+                    _ => Packet::PubAck(ack),
+                };
+                rig.send(member, rejection);
             }
         }
-    }
-    assert_eq!(rejected, 1);
-    for &member in &members {
-        assert!(rig.take(member).is_empty());
+        assert_eq!(rejected, 1);
+        for &member in &members {
+            assert!(rig.take(member).is_empty());
+        }
     }
 }
 
 #[test]
 fn no_local_on_a_shared_subscription_is_a_protocol_error() {
-    // [MQTT-3.8.3-4], E4
+    // [5:MQTT-3.8.3-4] (E4)
     let mut rig = Rig::new();
     let client = rig.connect(V5, "c");
     let options = SubscriptionOptions {

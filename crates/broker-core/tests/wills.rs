@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use support::{Client, Rig, V5, V311, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
-    Connect, MessageProperties, Packet, ProtocolVersion, QoS, ReasonCode, Will,
+    Connect, MessageProperties, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Will,
 };
 
 fn with_will(mut connect: Connect, delay_secs: u32) -> Connect {
@@ -36,7 +36,7 @@ fn expiring(version: ProtocolVersion, session_expiry_secs: u32) -> Connect {
 
 #[test]
 fn a_lost_connection_publishes_the_will_at_once() {
-    // [3:MQTT-3.1.2-8], [MQTT-3.1.2-8]
+    // [3:MQTT-3.1.2-8] [5:MQTT-3.1.2-7] [5:MQTT-3.1.2-8]
     for version in [V311, V5] {
         let (mut rig, listener) = rig();
         let client = rig.connect_with(with_will(clean(version, "c"), 0)).client;
@@ -47,7 +47,7 @@ fn a_lost_connection_publishes_the_will_at_once() {
 
 #[test]
 fn a_normal_disconnect_drops_the_will() {
-    // [MQTT-3.14.4-3], [3:MQTT-3.14.4-3]
+    // [3:MQTT-3.1.2-10] [3:MQTT-3.14.4-3] [5:MQTT-3.1.2-10] [5:MQTT-3.14.4-3]
     for version in [V311, V5] {
         let (mut rig, listener) = rig();
         let client = rig
@@ -62,7 +62,7 @@ fn a_normal_disconnect_drops_the_will() {
 
 #[test]
 fn any_other_disconnect_reason_keeps_the_will() {
-    // U5-083, C6
+    // [U5-083] (C6)
     for reason in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError] {
         let (mut rig, listener) = rig();
         let client = rig.connect_with(with_will(clean(V5, "c"), 0)).client;
@@ -73,6 +73,7 @@ fn any_other_disconnect_reason_keeps_the_will() {
 
 #[test]
 fn a_protocol_error_publishes_the_will() {
+    // [3:MQTT-3.1.2-8]
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(clean(V311, "c"), 0)).client;
     rig.send_raw(client, &[0xF0, 0x00]);
@@ -81,7 +82,7 @@ fn a_protocol_error_publishes_the_will() {
 
 #[test]
 fn the_will_waits_for_its_delay() {
-    // [MQTT-3.1.2-8]
+    // [5:MQTT-3.1.2-8] [5:MQTT-3.1.2-10]
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 100), 10)).client;
     rig.cut(client);
@@ -93,13 +94,13 @@ fn the_will_waits_for_its_delay() {
     assert_eq!(
         rig.payloads(listener),
         [""; 0],
-        "published once [MQTT-3.1.2-10]"
+        "published once [5:MQTT-3.1.2-10]"
     );
 }
 
 #[test]
 fn the_end_of_the_session_ends_the_delay() {
-    // U5-030, C4
+    // [U5-030] (C4)
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 5), 10)).client;
     rig.cut(client);
@@ -119,7 +120,7 @@ fn a_session_that_ends_at_close_does_not_wait() {
 
 #[test]
 fn a_reconnect_within_the_delay_cancels_the_will() {
-    // [MQTT-3.1.3-9], C5
+    // [5:MQTT-3.1.3-9] (C5)
     let (mut rig, listener) = rig();
     let client = rig.connect_with(with_will(expiring(V5, 100), 10)).client;
     rig.cut(client);
@@ -179,7 +180,7 @@ fn takeover_follows_the_table() {
 
 #[test]
 fn a_retained_will_is_retained_and_keeps_its_properties() {
-    // [MQTT-3.1.2-15], [MQTT-3.1.3-10]
+    // [5:MQTT-3.1.2-15] [5:MQTT-3.1.3-10]
     let mut rig = Rig::new();
     let mut connect = with_will(clean(V5, "c"), 0);
     let will = connect.will.as_mut().expect("set above");
@@ -209,7 +210,47 @@ fn a_retained_will_is_retained_and_keeps_its_properties() {
 }
 
 #[test]
+fn a_will_is_retained_exactly_when_it_says_so() {
+    // [3:MQTT-3.1.2-16] [3:MQTT-3.1.2-17] [5:MQTT-3.1.2-14] [5:MQTT-3.1.2-15]
+    for version in [V311, V5] {
+        for retain in [false, true] {
+            let (mut rig, listener) = rig();
+            let mut connect = with_will(clean(version, "c"), 0);
+            connect.will.as_mut().expect("set above").retain = retain;
+            let client = rig.connect_with(connect).client;
+            rig.cut(client);
+            let live = rig.messages(listener);
+            assert_eq!(live.len(), 1);
+            assert!(!live[0].retain(), "an established subscription");
+            let late = rig.connect(version, "late");
+            rig.subscribe(late, "will", QoS::AtMostOnce);
+            let stored = rig.messages(late);
+            assert_eq!(stored.len(), usize::from(retain));
+            assert!(stored.iter().all(Publish::retain));
+        }
+    }
+}
+
+#[test]
+fn a_client_without_a_will_leaves_nothing() {
+    // [3:MQTT-3.1.2-12]
+    for version in [V311, V5] {
+        let mut rig = Rig::new();
+        let listener = rig.connect(version, "listener");
+        rig.subscribe(listener, "#", QoS::AtLeastOnce);
+        let client = rig.connect(version, "c");
+        rig.cut(client);
+        let client = rig.connect(version, "c");
+        rig.send_raw(client, &[0x00, 0x00]);
+        assert!(!rig.is_open(client));
+        rig.advance_secs(4_000);
+        assert_eq!(rig.payloads(listener), [""; 0]);
+    }
+}
+
+#[test]
 fn keep_alive_timeout_publishes_the_will() {
+    // [3:MQTT-3.1.2-8] [3:MQTT-3.1.2-24]
     let (mut rig, listener) = rig();
     let mut connect = with_will(clean(V311, "c"), 0);
     connect.keep_alive_secs = 2;

@@ -31,6 +31,9 @@ pub struct BrokerConfig {
     /// The longest keep alive in seconds that MQTT 5 clients get; longer or none is replaced by it.
     /// Default `None`: clients get what they ask for.
     pub keep_alive_secs_max: Option<u16>,
+    /// MQTT 5 clients that ask for response information are told a topic of their own below this one: the prefix,
+    /// a `/` and their client id. Default `None`: they are told nothing, unless an authenticator does.
+    pub response_topic_prefix: Option<String>,
     /// Lets listeners beyond loopback open without an authenticator. Default false.
     pub allow_anonymous: bool,
     /// How often `$SYS/#` is published; `None` for never. Default 10 s.
@@ -53,6 +56,7 @@ impl Default for BrokerConfig {
             connections_max: 100_000,
             handshakes_max: 16_384,
             keep_alive_secs_max: None,
+            response_topic_prefix: None,
             allow_anonymous: false,
             system_interval: Some(Duration::from_secs(10)),
             close_timeout: Duration::from_secs(5),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use whimbrel_broker_core::session::codec::WriteBuf;
-use whimbrel_broker_core::{ConnectionKey, ConnectionPump, Env, InputStatus};
+use whimbrel_broker_core::{AuthenticationAnswer, ConnectionKey, ConnectionPump, Env, InputStatus};
 
 use crate::farewell::farewell;
 use crate::gate::ConnectionGate;
@@ -158,6 +158,11 @@ impl InTurn<'_> {
                     Poll::Pending => {}
                 }
             }
+            if let Poll::Ready(answer) = self.gate.poll_authentication(context) {
+                self.answer(answer);
+                // The answer may have ended the connection.
+                status = self.resume();
+            }
             self.thread.forget_own_wake(self.key);
             let Ok(flushed) = self.flush(context) else {
                 return Turn::Gone;
@@ -187,6 +192,12 @@ impl InTurn<'_> {
             Some(output) if !output.is_empty() => Turn::Close,
             _ => Turn::Gone,
         }
+    }
+
+    /// Answers an AUTH whose step is decided.
+    fn answer(&self, answer: AuthenticationAnswer) {
+        let mut shard = self.thread.shard.borrow_mut();
+        shard.answer_authentication(self.env, self.key, answer);
     }
 
     /// Goes on with what was read before.

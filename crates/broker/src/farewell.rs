@@ -26,7 +26,7 @@ pub(crate) async fn farewell(
 ) {
     let written = timeout(
         thread.shared.config.close_timeout,
-        write_out(&thread, &mut transport, &mut output),
+        write_last(&thread, &mut transport, &mut output),
     );
     if !matches!(written.await, Ok(Ok(()))) {
         return;
@@ -41,7 +41,8 @@ pub(crate) async fn farewell(
     let _ = timeout(linger, read_out(&thread, &mut transport)).await;
 }
 
-async fn write_out(
+/// Writes all of `output`.
+pub(crate) async fn write_out(
     thread: &Thread,
     transport: &mut Transport,
     output: &mut WriteBuf,
@@ -50,7 +51,15 @@ async fn write_out(
         let written = poll_fn(|context| transport.poll_write(context, output)).await?;
         thread.traffic.count_sent(written);
     }
-    poll_fn(|context| transport.poll_flush(context)).await?;
+    poll_fn(|context| transport.poll_flush(context)).await
+}
+
+async fn write_last(
+    thread: &Thread,
+    transport: &mut Transport,
+    output: &mut WriteBuf,
+) -> io::Result<()> {
+    write_out(thread, transport, output).await?;
     poll_fn(|context| transport.poll_shutdown(context)).await
 }
 

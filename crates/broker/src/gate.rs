@@ -1,12 +1,15 @@
 //! [`ConnectionGate`]: the hooks' verdict on each packet of one connection.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 
 use whimbrel_broker_core::session::InboundPublish;
+use whimbrel_broker_core::session::codec::bytes::Bytes;
 use whimbrel_broker_core::session::codec::topic::{SubscriptionFilter, TopicName, TopicNameBuf};
-use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef};
-use whimbrel_broker_core::{Gate, Verdict};
+use whimbrel_broker_core::session::codec::{AuthRef, PacketType, ReasonCode, SubscribeRef};
+use whimbrel_broker_core::{AuthenticationAnswer, Gate, Verdict};
 
+use crate::exchange::{AuthenticationExchange, Renewal};
 use crate::hooks::{Access, ClientInfo, Hooks, IncomingPublish, Interception};
 
 /// Asks the hooks of a connection; without any, one test of a `None`.
@@ -20,19 +23,34 @@ struct Hooked {
     client: ClientInfo,
     hooks: Hooks,
     known: KnownTopics,
+    /// Of a client that is let in by enhanced authentication, and may do it again.
+    renewal: Renewal,
 }
 
 impl ConnectionGate {
-    pub(crate) fn new(hooks: &Hooks, client: ClientInfo) -> Self {
-        let is_needed = hooks.authorizer.is_some() || hooks.interceptor.is_some();
+    /// `is_enhanced` says that the client is let in by enhanced authentication.
+    pub(crate) fn new(hooks: &Hooks, client: ClientInfo, is_enhanced: bool) -> Self {
+        let is_needed = is_enhanced || hooks.authorizer.is_some() || hooks.interceptor.is_some();
         Self {
             hooked: is_needed.then(|| {
                 Box::new(Hooked {
                     client,
                     hooks: hooks.clone(),
                     known: KnownTopics::default(),
+                    renewal: Renewal::Over,
                 })
             }),
+        }
+    }
+
+    /// The answer to the client's last AUTH, once it is decided.
+    pub(crate) fn poll_authentication(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<AuthenticationAnswer> {
+        match &mut self.hooked {
+            Some(hooked) => hooked.renewal.poll(context),
+            None => Poll::Pending,
         }
     }
 
@@ -49,9 +67,9 @@ impl Gate for ConnectionGate {
         let Some(hooked) = &mut self.hooked else {
             return Verdict::Allow;
         };
-        match hooked.may_publish(&publish.topic) {
-            Access::Allow => hooked.intercept(publish),
-            Access::Deny => Verdict::Refuse(ReasonCode::NotAuthorized),
+        match hooked.may_publish(&publish.topic).refusal() {
+            None => hooked.intercept(publish),
+            Some(reason) => Verdict::Refuse(reason),
         }
     }
 
@@ -65,17 +83,54 @@ impl Gate for ConnectionGate {
         let codes = subscribe.filters().map(|requested| {
             // An invalid filter is refused by the shard, with the code for that.
             match SubscriptionFilter::parse(requested.filter) {
-                Ok(filter) if hooked.may_subscribe(filter) == Access::Deny => {
-                    ReasonCode::NotAuthorized
-                }
-                _ => ReasonCode::Success,
+                Ok(filter) => hooked.may_subscribe(filter).refusal(),
+                Err(_) => None,
             }
         });
+        let codes = codes.map(|refusal| {
+            refusal.map_or(ReasonCode::Success, |reason| {
+                sayable(reason, PacketType::SubAck)
+            })
+        });
         Verdict::Filters(codes.collect())
+    }
+
+    fn authenticate(&mut self, auth: &AuthRef<'_>) -> Verdict {
+        match &mut self.hooked {
+            Some(hooked) => hooked.renew(auth),
+            None => Verdict::Disconnect(ReasonCode::NotAuthorized),
+        }
+    }
+}
+
+/// `reason`, if it is a failure that the packet can say, else 0x80.
+fn sayable(reason: ReasonCode, packet_type: PacketType) -> ReasonCode {
+    if reason.is_error() && reason.allowed_in(packet_type) {
+        reason
+    } else {
+        ReasonCode::UnspecifiedError
     }
 }
 
 impl Hooked {
+    /// A step of a new authentication [MQTT-4.12.1-1].
+    fn renew(&mut self, auth: &AuthRef<'_>) -> Verdict {
+        let exchange = if auth.reason == ReasonCode::ReAuthenticate {
+            begin_exchange(&self.hooks, auth.method, &self.client)
+        } else {
+            match std::mem::replace(&mut self.renewal, Renewal::Over) {
+                Renewal::Waiting(exchange) => Some(exchange),
+                Renewal::Deciding(_) | Renewal::Over => None,
+            }
+        };
+        let Some(exchange) = exchange else {
+            return Verdict::Disconnect(ReasonCode::NotAuthorized);
+        };
+        let data = auth.properties.authentication_data();
+        self.renewal = Renewal::begin(exchange, data.map(Bytes::copy_from_slice));
+        Verdict::Pending
+    }
+
     fn may_publish(&mut self, topic: &TopicName) -> Access {
         let Some(authorizer) = &self.hooks.authorizer else {
             return Access::Allow;
@@ -118,6 +173,19 @@ impl Hooked {
             None => Verdict::Refuse(ReasonCode::ImplementationSpecificError),
         }
     }
+}
+
+/// Begins an enhanced authentication, if there is an authenticator that knows the method.
+pub(crate) fn begin_exchange(
+    hooks: &Hooks,
+    method: &str,
+    client: &ClientInfo,
+) -> Option<Box<dyn AuthenticationExchange>> {
+    let authenticator = hooks.authenticator.as_ref()?;
+    caught("authenticator", || {
+        authenticator.begin_exchange(method, client)
+    })
+    .flatten()
 }
 
 /// Calls a hook; `None` if it panicked.

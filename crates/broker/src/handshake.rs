@@ -7,15 +7,19 @@ use std::task::{Poll, ready};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
+use whimbrel_broker_core::session::codec::bytes::Bytes;
+use whimbrel_broker_core::session::codec::topic::{ByteStr, TopicName};
 use whimbrel_broker_core::session::codec::{
-    ConnAckProperties, Connect, PacketType, ProtocolVersion, ReasonCode,
+    AckProperties, Authentication, Connect, PayloadFormat, ProtocolVersion, ReasonCode,
 };
 use whimbrel_broker_core::{ConnectionPump, Grants, Handshake};
 
+use crate::admission::{Admission, Refusal};
 use crate::arrival::Admitted;
-use crate::farewell::farewell;
-use crate::gate::{ConnectionGate, caught};
-use crate::hooks::{Access, Admission, AnyAuthenticator, ClientInfo, ConnectRequest};
+use crate::exchange::{self, AuthenticationStep};
+use crate::farewell::{farewell, write_out};
+use crate::gate::{ConnectionGate, begin_exchange, caught};
+use crate::hooks::{Access, AnyAuthenticator, ClientInfo, ConnectRequest};
 use crate::shared::ConnectionSlot;
 use crate::thread::{Thread, ThreadTask};
 use crate::transport::Transport;
@@ -89,7 +93,7 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
         match read_on(thread, transport, pump).await {
             Ok(Some(Handshake::Connect(connect))) => break connect,
             Ok(Some(Handshake::NeedInput)) if pump.carried() <= connect_bytes_max(thread) => {}
-            Ok(Some(Handshake::NeedInput | Handshake::Failed)) => {
+            Ok(Some(Handshake::NeedInput | Handshake::Failed | Handshake::Auth(_))) => {
                 tracing::debug!(peer = ?transport.peer(), "no valid CONNECT");
                 return Decision::Refuse;
             }
@@ -98,37 +102,30 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
     };
     let mut grants = Grants::default();
     if let Err(reason) = settle_terms(thread, &mut connect, &mut grants) {
-        return refuse(pump, reason);
+        return refuse(pump, Refusal::new(reason));
     }
     let Some(slot) = thread.shared.take_slot() else {
-        return refuse(pump, ReasonCode::ServerBusy);
+        return refuse(pump, Refusal::new(ReasonCode::ServerBusy));
     };
-    let peer = transport.peer();
-    if let Some(authenticator) = &thread.shared.hooks.authenticator {
-        let request = ConnectRequest {
-            client_id: connect.client_id.clone(),
-            user_name: connect.user_name.clone(),
-            password: connect.password.clone(),
-            peer,
-            version: connect.version,
-            will_topic: connect.will.as_ref().map(|will| will.topic.clone()),
-        };
-        let admission = tokio::select! {
-            biased;
-            admission = ask(&**authenticator, &request) => admission,
-            () = until_gone(thread, transport, pump) => return Decision::Gone,
-        };
-        if let Admission::Refuse(reason) = admission {
-            return refuse(pump, sayable(reason));
-        }
-    }
     let client = ClientInfo {
         client_id: connect.client_id.clone(),
         user_name: connect.user_name.clone(),
-        peer,
+        peer: transport.peer(),
         version: connect.version,
     };
-    let mut gate = ConnectionGate::new(&thread.shared.hooks, client);
+    let authentication = connect.properties.authentication.take();
+    let is_enhanced = authentication.is_some();
+    let admission = match authentication {
+        Some(begun) => exchange(thread, transport, pump, &client, begun).await,
+        None => authenticate(thread, transport, pump, &connect).await,
+    };
+    let acceptance = match admission.map(Admission::into_result) {
+        Ok(Ok(acceptance)) => acceptance,
+        Ok(Err(refusal)) => return refuse(pump, refusal),
+        Err(decision) => return decision,
+    };
+    acceptance.add_to(&mut grants);
+    let mut gate = ConnectionGate::new(&thread.shared.hooks, client, is_enhanced);
     // Ambiguity C7: a will that may not be published is dropped.
     connect.will = connect
         .will
@@ -141,10 +138,96 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
     }))
 }
 
+/// Asks the authenticator about a CONNECT without a method.
+async fn authenticate(
+    thread: &Thread,
+    transport: &mut Transport,
+    pump: &mut ConnectionPump,
+    connect: &Connect,
+) -> Result<Admission, Decision> {
+    let Some(authenticator) = &thread.shared.hooks.authenticator else {
+        return Ok(Admission::Accept);
+    };
+    let request = ConnectRequest {
+        client_id: connect.client_id.clone(),
+        user_name: connect.user_name.clone(),
+        password: connect.password.clone(),
+        peer: transport.peer(),
+        version: connect.version,
+        will_topic: connect.will.as_ref().map(|will| will.topic.clone()),
+    };
+    tokio::select! {
+        biased;
+        admission = ask(&**authenticator, &request) => Ok(admission),
+        () = until_gone(thread, transport, pump) => Err(Decision::Gone),
+    }
+}
+
+/// Goes through an enhanced authentication, step by step [MQTT-4.12.0-2].
+async fn exchange(
+    thread: &Thread,
+    transport: &mut Transport,
+    pump: &mut ConnectionPump,
+    client: &ClientInfo,
+    begun: Authentication,
+) -> Result<Admission, Decision> {
+    let hooks = &thread.shared.hooks;
+    let Some(mut exchange) = begin_exchange(hooks, &begun.method, client) else {
+        // [MQTT-4.12.0-1]
+        return Ok(Admission::Refuse(ReasonCode::BadAuthenticationMethod));
+    };
+    let mut data = begun.data;
+    loop {
+        let step = tokio::select! {
+            biased;
+            step = exchange::step(&mut *exchange, data) => step,
+            () = until_gone(thread, transport, pump) => return Err(Decision::Gone),
+        };
+        let challenge = match step {
+            AuthenticationStep::Continue(challenge) => challenge,
+            AuthenticationStep::Decide(admission) => return Ok(admission),
+        };
+        if let Err(error) = pump.challenge(challenge, AckProperties::new()) {
+            // The client does not take an AUTH of this size.
+            tracing::debug!(%error, "an authentication can't go on");
+            return Ok(Admission::Refuse(ReasonCode::NotAuthorized));
+        }
+        data = answer_to_challenge(thread, transport, pump).await?;
+    }
+}
+
+/// Sends the challenge, and waits for the data of the client's next AUTH.
+async fn answer_to_challenge(
+    thread: &Thread,
+    transport: &mut Transport,
+    pump: &mut ConnectionPump,
+) -> Result<Option<Bytes>, Decision> {
+    if let Some(output) = pump.handshake_output()
+        && write_out(thread, transport, output).await.is_err()
+    {
+        return Err(Decision::Gone);
+    }
+    // It may be there already, behind the CONNECT.
+    let mut next = Ok(Some(pump.handshake(thread.shared.clock.tick(), &[])));
+    loop {
+        match next {
+            Ok(Some(Handshake::Auth(auth))) => return Ok(auth.authentication.data),
+            Ok(Some(Handshake::NeedInput)) if pump.carried() <= connect_bytes_max(thread) => {}
+            Ok(Some(_)) => {
+                tracing::debug!(peer = ?transport.peer(), "no valid AUTH");
+                return Err(Decision::Refuse);
+            }
+            Ok(None) | Err(_) => return Err(Decision::Gone),
+        }
+        next = read_on(thread, transport, pump).await;
+    }
+}
+
 /// Answers CONNECT with an error.
-fn refuse(pump: &mut ConnectionPump, reason: ReasonCode) -> Decision {
+fn refuse(pump: &mut ConnectionPump, refusal: Refusal) -> Decision {
+    let reason = refusal.reason;
     tracing::debug!(%reason, "a CONNECT was refused");
-    match pump.refuse(reason, ConnAckProperties::default()) {
+    match pump.refuse(reason, refusal.properties()) {
         Ok(()) => Decision::Refuse,
         // The answer can't be said; closing says it.
         Err(error) => {
@@ -160,15 +243,18 @@ fn settle_terms(
     connect: &mut Connect,
     grants: &mut Grants,
 ) -> Result<(), ReasonCode> {
-    if connect.properties.authentication.is_some() {
-        // Enhanced authentication is not supported yet [MQTT-4.12.0-1].
-        return Err(ReasonCode::BadAuthenticationMethod);
-    }
     let topic_levels_max = thread.shared.core.limits.topic_levels_max;
     if let Some(will) = &connect.will
         && will.topic.exceeds_levels(topic_levels_max)
     {
         return Err(ReasonCode::TopicNameInvalid);
+    }
+    if let Some(will) = &connect.will
+        && thread.shared.core.payload_format_checked
+        && will.properties.as_properties().payload_format() == PayloadFormat::Utf8
+        && std::str::from_utf8(&will.payload).is_err()
+    {
+        return Err(ReasonCode::PayloadFormatInvalid); // [U5-031]
     }
     if connect.client_id.is_empty() {
         let may_be_empty = match connect.version {
@@ -187,6 +273,11 @@ fn settle_terms(
         && (connect.keep_alive_secs == 0 || connect.keep_alive_secs > secs_max)
     {
         grants.server_keep_alive_secs = Some(secs_max); // Ambiguity A10.
+    }
+    if connect.properties.request_response_information {
+        let prefix = thread.shared.config.response_topic_prefix.as_deref();
+        grants.response_information =
+            prefix.and_then(|prefix| response_topic(prefix, &connect.client_id));
     }
     Ok(())
 }
@@ -234,19 +325,16 @@ async fn read_on(
     .await
 }
 
+/// A topic of the client's own, if its id can be part of one.
+fn response_topic(prefix: &str, client_id: &str) -> Option<ByteStr> {
+    let topic = format!("{}/{client_id}", prefix.trim_end_matches('/'));
+    TopicName::new(&topic).is_ok().then(|| ByteStr::from(topic))
+}
+
 /// No valid CONNECT is longer: five fields of 64 KiB, two sections of properties, and the rest.
 fn connect_bytes_max(thread: &Thread) -> usize {
     let properties_max = thread.shared.core.connection.limits.property_bytes_max as usize;
     (5 * 64 * 1024 + 64usize).saturating_add(properties_max.saturating_mul(2))
-}
-
-/// `reason`, if CONNACK can say it.
-fn sayable(reason: ReasonCode) -> ReasonCode {
-    if reason.is_error() && reason.allowed_in(PacketType::ConnAck) {
-        reason
-    } else {
-        ReasonCode::NotAuthorized
-    }
 }
 
 const REFUSED_BY_PANIC: Admission = Admission::Refuse(ReasonCode::UnspecifiedError);

@@ -20,6 +20,9 @@ use whimbrel_broker_core::session::codec::{
     ProtocolVersion, Publish, PublishProperties, PublishRef, QoS, ReasonCode,
 };
 
+use crate::admission::Admission;
+use crate::exchange::AuthenticationExchange;
+
 /// Decides who may connect.
 ///
 /// ```
@@ -43,6 +46,18 @@ pub trait Authenticator: Send + Sync + 'static {
     /// runs on a thread that serves connections: what blocks or computes for long, such as a
     /// password hash, belongs on a thread pool.
     fn authenticate(&self, request: &ConnectRequest) -> impl Future<Output = Admission>;
+
+    /// Begins an enhanced authentication; asked instead of [`authenticate`](Self::authenticate) where CONNECT
+    /// names an authentication method, and again whenever such a client authenticates itself anew.
+    ///
+    /// `None`, the default, says that there is no such method: CONNACK 0x8C [MQTT-4.12.0-1].
+    fn begin_exchange(
+        &self,
+        _method: &str,
+        _client: &ClientInfo,
+    ) -> Option<Box<dyn AuthenticationExchange>> {
+        None
+    }
 }
 
 /// What an [`Authenticator`] decides on.
@@ -74,16 +89,6 @@ impl fmt::Debug for ConnectRequest {
             .field("will_topic", &self.will_topic)
             .finish_non_exhaustive()
     }
-}
-
-/// What an [`Authenticator`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Admission {
-    /// The client may connect.
-    Accept,
-    /// CONNACK says this, or [`ReasonCode::NotAuthorized`] where CONNACK has no such code.
-    Refuse(ReasonCode),
 }
 
 /// A client, as hooks see it after it has connected.
@@ -127,6 +132,19 @@ pub enum Access {
     /// MQTT 5 clients are told 0x87, and so are subscribers of MQTT 3.1.1 in their way; a publish
     /// of MQTT 3.x is acknowledged and dropped (ambiguity D1).
     Deny,
+    /// The same with another code, or 0x80 where the acknowledgement has no such code.
+    DenyWith(ReasonCode),
+}
+
+impl Access {
+    /// The code to refuse with, if it is to be refused.
+    pub(crate) fn refusal(self) -> Option<ReasonCode> {
+        match self {
+            Self::Allow => None,
+            Self::Deny => Some(ReasonCode::NotAuthorized),
+            Self::DenyWith(reason) => Some(reason),
+        }
+    }
 }
 
 /// Sees, changes or refuses each message that clients publish.
@@ -286,6 +304,12 @@ pub(crate) trait AnyAuthenticator: Send + Sync {
         &'a self,
         request: &'a ConnectRequest,
     ) -> Pin<Box<dyn Future<Output = Admission> + 'a>>;
+
+    fn begin_exchange(
+        &self,
+        method: &str,
+        client: &ClientInfo,
+    ) -> Option<Box<dyn AuthenticationExchange>>;
 }
 
 impl<T: Authenticator> AnyAuthenticator for T {
@@ -294,6 +318,14 @@ impl<T: Authenticator> AnyAuthenticator for T {
         request: &'a ConnectRequest,
     ) -> Pin<Box<dyn Future<Output = Admission> + 'a>> {
         Box::pin(Authenticator::authenticate(self, request))
+    }
+
+    fn begin_exchange(
+        &self,
+        method: &str,
+        client: &ClientInfo,
+    ) -> Option<Box<dyn AuthenticationExchange>> {
+        Authenticator::begin_exchange(self, method, client)
     }
 }
 

@@ -43,6 +43,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod arrival;
 mod broker;
 mod builder;
@@ -52,6 +53,7 @@ mod connection;
 mod driver;
 mod drop_log;
 mod error;
+mod exchange;
 mod farewell;
 mod gate;
 mod handshake;
@@ -70,20 +72,22 @@ mod wakers;
 pub use whimbrel_broker_core as core;
 pub use whimbrel_net as net;
 
-pub use whimbrel_broker_core::session::codec::{self, ReasonCode, topic};
+pub use whimbrel_broker_core::session::codec::{self, ReasonCode, bytes, topic};
 pub use whimbrel_broker_core::{
     CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, LocalDelivery,
     LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
 };
 pub use whimbrel_net::{Address, ListenOptions};
 
+pub use crate::admission::{Acceptance, Admission, Refusal};
 pub use crate::broker::Broker;
 pub use crate::builder::Builder;
 pub use crate::config::BrokerConfig;
 pub use crate::error::{AttachError, Detached, ServeError, StartError, Stopped};
+pub use crate::exchange::{AuthenticationExchange, AuthenticationStep, Deciding};
 pub use crate::hooks::{
-    Access, Admission, Authenticator, Authorizer, ClientInfo, ConnectRequest, EventMask,
-    IncomingPublish, Interception, Interceptor, Observer,
+    Access, Authenticator, Authorizer, ClientInfo, ConnectRequest, EventMask, IncomingPublish,
+    Interception, Interceptor, Observer,
 };
 pub use crate::in_process::InProcessClient;
 pub use crate::stats::BrokerStats;

@@ -191,7 +191,7 @@ mod tests {
         Reader::new(bytes, ControlCharacters::Accept)
     }
 
-    // U5-003, U311-001, MQTT-1.5.5-1
+    // U5-003, U311-001, 5:MQTT-1.5.5-1
     #[test]
     fn variable_integers_have_one_to_four_bytes() {
         let table: [(&[u8], u32); 8] = [
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    // MQTT-1.5.3-1, 1.5.3-2, 1.5.3-3 of 3.1.1; MQTT-1.5.4-1, 1.5.4-2, 1.5.4-3, U5-001 of 5.0
+    // 3:MQTT-1.5.3-1, 3:MQTT-1.5.3-2, 3:MQTT-1.5.3-3, 5:MQTT-1.5.4-1, 5:MQTT-1.5.4-2, 5:MQTT-1.5.4-3, U5-001
     #[test]
     fn strings_are_utf8_without_null() {
         let text = |content: &[u8]| {

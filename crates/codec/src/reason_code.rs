@@ -423,7 +423,7 @@ mod tests {
                 assert!(number > 5, "U311-007");
             }
         }
-        // [MQTT-3.2.2-6] of 3.1.1: no code says "malformed packet".
+        // [3:MQTT-3.2.2-6]: no code says "malformed packet".
         assert_eq!(
             ConnectReturnCode::from_reason(ReasonCode::MalformedPacket),
             None

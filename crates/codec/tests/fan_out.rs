@@ -110,7 +110,6 @@ fn a_large_payload_is_not_copied() {
     }
 }
 
-// MQTT-3.1.2-24 of 5.0
 #[test]
 fn a_message_too_long_for_the_protocol_is_refused_and_not_written() {
     let payload = vec![0; 268_435_450];

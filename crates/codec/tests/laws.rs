@@ -12,6 +12,7 @@ use whimbrel_codec::{
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded_as_the_downgraded_packet(packet in packet(), version in version()) {
+        // [U5-007]
         let Some(bytes) = encoded(&packet, version) else { return Ok(()) };
         let decoded = decode(&bytes, version);
         prop_assert_eq!(decoded.length, bytes.len());
@@ -21,6 +22,7 @@ proptest! {
 
     #[test]
     fn minimal_encodings_come_back_byte_by_byte(packet in packet(), version in version()) {
+        // [5:MQTT-1.5.5-1]
         let Some(bytes) = encoded(&packet, version) else { return Ok(()) };
         let again = encoded(&decode(&bytes, version).packet, version);
         prop_assert_eq!(again, Some(bytes));
@@ -32,13 +34,13 @@ proptest! {
         prop_assert_eq!(once.downgraded(version), once);
     }
 
-    // MQTT-6.0.0-2
     #[test]
     fn packets_are_the_same_however_the_input_is_cut(
         packets in vec(packet(), 1..6),
         version in version(),
         cuts in vec(1_usize..40, 1..20),
     ) {
+        // [3:MQTT-6.0.0-2] [5:MQTT-6.0.0-2]
         let mut bytes = Vec::new();
         let mut expected = Vec::new();
         for packet in &packets {

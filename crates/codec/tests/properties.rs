@@ -106,9 +106,10 @@ fn a_property_is_accepted_where_the_standard_lists_it_and_nowhere_else() {
     }
 }
 
-// U5-020, U5-021, U5-023, U5-024, U5-025, U5-027, U5-028, U5-029, U5-036, U5-045, U5-056, U5-057
 #[test]
 fn a_property_that_is_there_twice_is_a_protocol_error_unless_it_may_repeat() {
+    // [U5-019] [U5-020] [U5-021] [U5-023] [U5-024] [U5-025] [U5-027] [U5-028] [U5-029] [U5-036]
+    // [U5-045] [U5-056] [U5-057]
     for Place { place, allowed } in &PLACES {
         for id in allowed.iter().map(|id| PropertyId::from_u8(*id).unwrap()) {
             let is_publish = *place == PropertyPlace::Packet(PacketType::Publish);
@@ -128,9 +129,10 @@ fn a_property_that_is_there_twice_is_a_protocol_error_unless_it_may_repeat() {
     }
 }
 
-// U5-011, U5-020, U5-021, U5-024, U5-025, U5-036, U5-047, U5-057, MQTT-3.3.2-8, MQTT-3.3.2-14
 #[test]
 fn bad_values_are_refused_wherever_the_property_is_allowed() {
+    // [5:MQTT-3.3.2-8] [5:MQTT-3.3.2-14] [U5-011] [U5-020] [U5-021] [U5-024] [U5-025] [U5-036]
+    // [U5-047] [U5-057]
     for Place { place, allowed } in &PLACES {
         for id in allowed.iter().map(|id| PropertyId::from_u8(*id).unwrap()) {
             for (value, kind) in bad_values(id) {

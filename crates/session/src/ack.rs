@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_leave_in_the_order_of_receipt() {
-        // [MQTT-4.6.0-2]
+        // [5:MQTT-4.6.0-2]
         let mut queue = AckQueue::new(Epoch(1));
         let tokens = [1, 2, 3].map(|number| queue.owe(AckKind::PubAck, id(number)));
         let [first, second, third] = tokens;

@@ -1,7 +1,9 @@
 //! [`ClientConnection`]: the client's side of one network connection.
 
+mod authentication;
 mod handshake;
 mod request;
+mod subscription_ids;
 
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, FanOut, Limits, Packet, PacketId,
@@ -9,6 +11,7 @@ use whimbrel_codec::{
     encode_pingreq,
 };
 
+use crate::authentication::Exchange;
 use crate::direction;
 use crate::event::{ClientEvent, ClientInput, Hold, TimeoutKind};
 use crate::flow::{Deliver, Flow, FlowEvent, FlowLimits, Redeliver, Resend, ResendRefused, Resent};
@@ -17,6 +20,8 @@ use crate::{
     AckToken, ClientConfig, Epoch, ProtocolError, Refused, SessionExpiry, SessionState, Tick,
     UsageError,
 };
+
+use self::subscription_ids::GivenIds;
 
 pub use self::request::{RequestRefused, SubscribeRequest, UnsubscribeRequest};
 
@@ -37,6 +42,9 @@ pub struct ClientConnection<M> {
     /// What the server still holds for this client, as far as this side knows. Until CONNACK.
     local_session: Option<SessionState<M>>,
     terms: Terms,
+    /// Of a CONNECT that names a method.
+    authentication: Option<Box<Exchange>>,
+    given_ids: GivenIds,
     /// `flow` has a session that is to come out again.
     has_session: bool,
 }
@@ -50,8 +58,7 @@ pub struct ClientConnection<M> {
 ///                          Closing ◀────────────────┘
 /// ```
 ///
-/// Enhanced authentication will stand between `AwaitConnAck` and `Connected`; until then every AUTH is a
-/// protocol error.
+/// An enhanced authentication goes on in `AwaitConnAck`, a new one in `Connected`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ready,
@@ -100,6 +107,7 @@ impl<M> ClientConnection<M> {
             in_flight_max: config.in_flight_max.get(),
             packet_size_max: usize::MAX,
             output_bytes_max: config.output_bytes_max,
+            sent_alias_max: 0,
             problem_information: true,
         };
         Self {
@@ -110,6 +118,8 @@ impl<M> ClientConnection<M> {
             timers: TimerTable::new(),
             local_session: None,
             terms: Terms::default(),
+            authentication: None,
+            given_ids: GivenIds::none(),
             has_session: false,
         }
     }
@@ -308,8 +318,12 @@ impl<M> ClientConnection<M> {
             match timer {
                 Timer::KeepAlive => self.ping(now),
                 Timer::Handshake => {
+                    let kind = match self.state {
+                        State::Connected => TimeoutKind::Authentication,
+                        State::Ready | State::AwaitConnAck | State::Closing => TimeoutKind::Connect,
+                    };
                     self.close();
-                    return Some(TimeoutKind::Connect);
+                    return Some(kind);
                 }
                 Timer::PingResp => {
                     self.close();
@@ -389,6 +403,11 @@ impl<M> ClientConnection<M> {
         let packet_type = packet.packet_type();
         let event = match packet {
             PacketRef::Publish(publish) => {
+                // [U5-048]
+                let mut ids = publish.properties().subscription_ids();
+                if !ids.all(|id| self.given_ids.allow(id)) {
+                    return Err(ProtocolError::SubscriptionIdUnknown);
+                }
                 self.flow.handle_publish(publish)?.map(ClientEvent::Publish)
             }
             PacketRef::PubAck(ack) => {
@@ -416,7 +435,10 @@ impl<M> ClientConnection<M> {
                 None
             }
             PacketRef::Disconnect(disconnect) => Some(self.handle_disconnect(disconnect)?),
-            PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth), // [U5-090]
+            PacketRef::Auth(auth) => {
+                self.check_problem_information(packet_type, auth.properties)?;
+                Some(self.handle_auth(auth)?)
+            }
             PacketRef::ConnAck(_)
             | PacketRef::Connect(_)
             | PacketRef::Subscribe(_)
@@ -459,7 +481,9 @@ impl<M> ClientConnection<M> {
         packet_type: PacketType,
         properties: PropertiesRef<'_>,
     ) -> Result<(), ProtocolError> {
-        if self.terms.problem_information || properties.is_empty() {
+        let is_plain =
+            properties.reason_string().is_none() && properties.user_properties().next().is_none();
+        if self.terms.problem_information || is_plain {
             return Ok(());
         }
         Err(ProtocolError::ProblemInformation { packet_type })

@@ -22,6 +22,9 @@ pub struct ServerConfig {
     pub in_flight_max: NonZeroU16,
     /// Topic aliases the client may use; 0 for none. Each keeps a topic in memory.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards the client, whatever Topic Alias Maximum it announces; 0 for none. Each
+    /// keeps a topic in memory.
+    pub sent_topic_alias_max: u16,
     /// Bytes of output at which [`deliver`](crate::ServerConnection::deliver) refuses. A message
     /// larger than this passes when the output is empty.
     pub output_bytes_max: usize,
@@ -29,6 +32,17 @@ pub struct ServerConfig {
     pub maximum_qos: QoS,
     /// Whether clients may publish retained messages.
     pub retain_available: bool,
+    /// Whether clients may subscribe with `+` and `#`. Where they may not, MQTT 5 clients that do it all the
+    /// same are disconnected with 0xA2; those of MQTT 3.x, who are not told, are for the caller to refuse in
+    /// SUBACK [3:MQTT-3.8.3-2]. The same goes for the next two.
+    pub wildcard_subscription_available: bool,
+    /// Whether clients may give subscriptions an identifier; else 0xA1.
+    pub subscription_id_available: bool,
+    /// Whether clients may subscribe to `$share/` filters; else 0x9E.
+    pub shared_subscription_available: bool,
+    /// Whether DISCONNECT and CONNACK say in words what was wrong with a packet, to MQTT 5 clients that did not
+    /// ask for no problem information.
+    pub reason_strings: bool,
 }
 
 /// What a [`ClientConnection`](crate::ClientConnection) allows its server and itself.
@@ -48,6 +62,9 @@ pub struct ClientConfig {
     pub receive_maximum: NonZeroU16,
     /// QoS 1 and 2 publications open towards the server, whatever Receive Maximum it announces.
     pub in_flight_max: NonZeroU16,
+    /// Topic aliases used towards the server, whatever Topic Alias Maximum it announces; 0, the default, for
+    /// none. Each keeps a topic in memory.
+    pub sent_topic_alias_max: u16,
     /// Bytes of output at which [`publish`](crate::ClientConnection::publish) refuses. A message
     /// larger than this passes when the output is empty.
     pub output_bytes_max: usize,
@@ -61,9 +78,14 @@ impl Default for ServerConfig {
             receive_maximum: RECEIVE_MAXIMUM,
             in_flight_max: IN_FLIGHT_MAX,
             topic_alias_maximum: 16,
+            sent_topic_alias_max: 16,
             output_bytes_max: 256 * 1024,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_id_available: true,
+            shared_subscription_available: true,
+            reason_strings: false,
         }
     }
 }
@@ -76,6 +98,7 @@ impl Default for ClientConfig {
             ping_timeout_ms: 10_000,
             receive_maximum: RECEIVE_MAXIMUM,
             in_flight_max: IN_FLIGHT_MAX,
+            sent_topic_alias_max: 0,
             output_bytes_max: 1024 * 1024,
         }
     }

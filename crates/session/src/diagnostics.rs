@@ -24,6 +24,7 @@ pub(crate) enum Fit {
 /// [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3]
 /// [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
 /// [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
+/// [MQTT-3.15.2-2] [MQTT-3.15.2-3]
 pub(crate) fn encode_within(
     packet: &mut Packet,
     version: ProtocolVersion,
@@ -60,6 +61,7 @@ fn diagnostics(packet: &mut Packet) -> Option<Diagnostics<'_>> {
         }
         Packet::SubAck(ack) => &mut ack.properties,
         Packet::UnsubAck(ack) => &mut ack.properties,
+        Packet::Auth(auth) => &mut auth.properties,
         Packet::ConnAck(connack) => {
             return Some(Diagnostics {
                 reason_string: &mut connack.properties.reason_string,

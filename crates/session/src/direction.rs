@@ -3,7 +3,7 @@
 use whimbrel_codec::topic::SubscriptionFilter;
 use whimbrel_codec::{PacketType, ProtocolVersion, ReasonCode, SubscribeRef};
 
-use crate::{ProtocolError, UsageError};
+use crate::{ProtocolError, ServerConfig, UsageError};
 
 /// Whether a client's DISCONNECT may have this code [MQTT-3.14.2-1].
 pub(crate) fn client_disconnects_with(reason: ReasonCode) -> bool {
@@ -53,7 +53,11 @@ pub(crate) fn check_client_disconnect(reason: ReasonCode) -> Result<(), UsageErr
 pub(crate) fn check_filters(
     subscribe: &SubscribeRef<'_>,
     version: ProtocolVersion,
+    config: &ServerConfig,
 ) -> Result<(), ProtocolError> {
+    if version.is_v5() {
+        check_available(subscribe, config)?;
+    }
     for entry in subscribe.filters() {
         if version.is_v5() {
             // [MQTT-3.8.3-4]
@@ -63,6 +67,33 @@ pub(crate) fn check_filters(
         } else if SubscriptionFilter::parse(entry.filter).is_err() {
             // Version 5 answers in SUBACK; before it there is nothing to answer (E2).
             return Err(ProtocolError::TopicFilterInvalid);
+        }
+    }
+    Ok(())
+}
+
+/// What CONNACK has said is not to be had ends the connection of who asks for it (E5) [U5-042].
+fn check_available(
+    subscribe: &SubscribeRef<'_>,
+    config: &ServerConfig,
+) -> Result<(), ProtocolError> {
+    if !config.subscription_id_available && subscribe.subscription_id().is_some() {
+        return Err(ProtocolError::SubscriptionIdNotSupported);
+    }
+    if config.wildcard_subscription_available && config.shared_subscription_available {
+        return Ok(());
+    }
+    for entry in subscribe.filters() {
+        // An invalid filter is for SUBACK to refuse.
+        let Ok(filter) = SubscriptionFilter::parse(entry.filter) else {
+            continue;
+        };
+        let is_shared = matches!(filter, SubscriptionFilter::Shared { .. });
+        if is_shared && !config.shared_subscription_available {
+            return Err(ProtocolError::SharedNotSupported);
+        }
+        if filter.filter().has_wildcard() && !config.wildcard_subscription_available {
+            return Err(ProtocolError::WildcardNotSupported);
         }
     }
     Ok(())

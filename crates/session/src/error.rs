@@ -1,5 +1,6 @@
 //! What can go wrong, by who is at fault: the peer, our caller, or nobody.
 
+use whimbrel_codec::topic::ByteStr;
 use whimbrel_codec::{DecodeError, PacketType, ReasonCode};
 
 /// The peer broke the protocol; the connection is closing.
@@ -36,6 +37,21 @@ pub enum ProtocolError {
     /// AUTH came though no authentication method is in use [U5-090].
     #[error("AUTH without an authentication method in use")]
     UnexpectedAuth,
+    /// AUTH or CONNACK names another authentication method than CONNECT, or one names none [MQTT-4.12.0-5].
+    #[error("authentication method is not the one of CONNECT")]
+    AuthenticationMethod,
+    /// AUTH has a reason code of the other side, or of another step [MQTT-4.12.0-2] [MQTT-4.12.0-3].
+    #[error("AUTH with reason code {reason} out of turn")]
+    AuthReason {
+        /// The code.
+        reason: ReasonCode,
+    },
+    /// A packet other than AUTH or DISCONNECT came before the client was authenticated [MQTT-3.1.2-30].
+    #[error("{packet_type} before the authentication is over")]
+    NotAuthenticated {
+        /// What came.
+        packet_type: PacketType,
+    },
     /// More QoS 1 and 2 publications are open than the Receive Maximum allows [U5-053].
     #[error("more publications are open than the receive maximum allows")]
     ReceiveMaximumExceeded,
@@ -48,12 +64,24 @@ pub enum ProtocolError {
     /// A client's PUBLISH has a Subscription Identifier [MQTT-3.3.4-6].
     #[error("subscription identifier in a PUBLISH of a client")]
     SubscriptionIdFromClient,
+    /// A server's PUBLISH has a Subscription Identifier that this client did not give [U5-048].
+    #[error("subscription identifier that was not given")]
+    SubscriptionIdUnknown,
     /// A PUBLISH is above the Maximum QoS [U5-038].
     #[error("publish above the maximum QoS")]
     QosNotSupported,
     /// A PUBLISH has RETAIN set though Retain Available is 0 [U5-039].
     #[error("retained publish though retain is not available")]
     RetainNotSupported,
+    /// A filter has a wildcard though the server said that it takes none [U5-042].
+    #[error("wildcard in a filter though wildcard subscriptions are not available")]
+    WildcardNotSupported,
+    /// A SUBSCRIBE has an identifier though the server said that it takes none [U5-042].
+    #[error("subscription identifier though they are not available")]
+    SubscriptionIdNotSupported,
+    /// A filter is shared though the server said that it takes none such [U5-042].
+    #[error("shared filter though shared subscriptions are not available")]
+    SharedNotSupported,
     /// An acknowledgement does not fit the phase of its exchange.
     #[error("{packet_type} does not fit the state of its exchange")]
     UnexpectedAck {
@@ -137,6 +165,9 @@ pub enum UsageError {
         /// The packet.
         packet_type: PacketType,
     },
+    /// No step of an enhanced authentication is this side's to take.
+    #[error("no authentication step is to be taken")]
+    NoAuthenticationStep,
     /// DISCONNECT can't raise the Session Expiry Interval from 0 [U5-082].
     #[error("session expiry interval can't be raised from 0 at disconnect")]
     SessionExpiryRaised,
@@ -179,14 +210,21 @@ impl ProtocolError {
             Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             Self::QosNotSupported => ReasonCode::QosNotSupported,
             Self::RetainNotSupported => ReasonCode::RetainNotSupported,
+            Self::WildcardNotSupported => ReasonCode::WildcardSubscriptionsNotSupported,
+            Self::SubscriptionIdNotSupported => ReasonCode::SubscriptionIdentifiersNotSupported,
+            Self::SharedNotSupported => ReasonCode::SharedSubscriptionsNotSupported,
             Self::TopicFilterInvalid => ReasonCode::TopicFilterInvalid,
             Self::FirstPacketNotConnect { .. }
             | Self::FirstPacketNotConnAck { .. }
             | Self::ConnectTwice
             | Self::WrongDirection { .. }
             | Self::UnexpectedAuth
+            | Self::AuthenticationMethod
+            | Self::AuthReason { .. }
+            | Self::NotAuthenticated { .. }
             | Self::TopicAliasUnknown
             | Self::SubscriptionIdFromClient
+            | Self::SubscriptionIdUnknown
             | Self::UnexpectedAck { .. }
             | Self::ReleaseBeforeReceived
             | Self::ReasonCodeCount { .. }
@@ -199,6 +237,15 @@ impl ProtocolError {
         }
     }
 
+    /// What is wrong in words, with the clause, as a Reason String says it.
+    pub(crate) fn to_reason_string(self) -> ByteStr {
+        let clause = self.clause();
+        match self {
+            Self::Decode(error) => ByteStr::from(format!("{error} [{clause}]")),
+            error => ByteStr::from(format!("{error} [{clause}]")),
+        }
+    }
+
     /// The rule that was broken, by the id of its statement in the standard.
     pub const fn clause(&self) -> &'static str {
         match self {
@@ -208,12 +255,19 @@ impl ProtocolError {
             Self::ConnectTwice => "MQTT-3.1.0-2",
             Self::WrongDirection { .. } => "MQTT-4.8.0-1",
             Self::UnexpectedAuth => "U5-090",
+            Self::AuthenticationMethod => "MQTT-4.12.0-5",
+            Self::AuthReason { .. } => "MQTT-4.12.0-3",
+            Self::NotAuthenticated { .. } => "MQTT-3.1.2-30",
             Self::ReceiveMaximumExceeded => "U5-053",
             Self::TopicAliasInvalid => "U5-050",
             Self::TopicAliasUnknown => "U5-051",
             Self::SubscriptionIdFromClient => "MQTT-3.3.4-6",
+            Self::SubscriptionIdUnknown => "U5-048",
             Self::QosNotSupported => "U5-038",
             Self::RetainNotSupported => "U5-039",
+            Self::WildcardNotSupported
+            | Self::SubscriptionIdNotSupported
+            | Self::SharedNotSupported => "U5-042",
             Self::UnexpectedAck { .. } => "MQTT-2.2.1-5",
             Self::ReleaseBeforeReceived => "MQTT-4.3.3-4",
             Self::ReasonCodeCount { .. } => "MQTT-3.8.4-6",

@@ -1,8 +1,8 @@
 //! What handling a packet tells the caller.
 
 use whimbrel_codec::{
-    ConnAck, Connect, DisconnectRef, PacketId, PublishRef, ReasonCode, SubAckRef, SubscribeRef,
-    UnsubAckRef, UnsubscribeRef,
+    AuthRef, ConnAck, Connect, DisconnectRef, PacketId, PublishRef, ReasonCode, SubAckRef,
+    SubscribeRef, UnsubAckRef, UnsubscribeRef,
 };
 
 use crate::{AckToken, SessionState, TopicRef};
@@ -51,6 +51,13 @@ pub enum ServerEvent<'a, M> {
     /// CONNECT: answer with [`accept`](crate::ServerConnection::accept) or
     /// [`refuse`](crate::ServerConnection::refuse). Nothing more is decoded until then.
     Connect(Box<Connect>),
+    /// AUTH: a step of an enhanced authentication. Before CONNACK answer with
+    /// [`challenge`](crate::ServerConnection::challenge), [`accept`](crate::ServerConnection::accept) or
+    /// [`refuse`](crate::ServerConnection::refuse); nothing more is decoded until then. Afterwards with
+    /// `challenge`, [`confirm_authentication`](crate::ServerConnection::confirm_authentication) or
+    /// [`disconnect`](crate::ServerConnection::disconnect), while everything else goes on [U5-093]: reason
+    /// code 0x19 begins a new authentication.
+    Auth(AuthRef<'a>),
     /// A message, seen for the first time.
     Publish(InboundPublish<'a>),
     /// PUBREL for a message that was accepted: acknowledge once "released" is safe.
@@ -106,6 +113,10 @@ pub enum ServerEvent<'a, M> {
 pub enum ClientEvent<'a, M> {
     /// CONNACK, with success or not; without success the connection is closing.
     ConnAck(Box<Connected<M>>),
+    /// AUTH. With reason code 0x18 the server asks for the next step: answer with
+    /// [`authenticate`](crate::ClientConnection::authenticate). With 0x00 the new authentication that
+    /// [`reauthenticate`](crate::ClientConnection::reauthenticate) began is over.
+    Auth(AuthRef<'a>),
     /// A message, seen for the first time.
     Publish(InboundPublish<'a>),
     /// PUBREL for a message that was accepted: acknowledge once "released" is safe.
@@ -167,6 +178,8 @@ pub struct Connected<M> {
 pub enum TimeoutKind {
     /// CONNECT or its answer took too long [U5-033, U5-035].
     Connect,
+    /// A new authentication took too long.
+    Authentication,
     /// The client was silent for 1.5 times the keep alive [MQTT-3.1.2-22].
     KeepAlive,
     /// PINGRESP did not come [U5-017].

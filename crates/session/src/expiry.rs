@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_end_is_counted_from_the_close() {
-        // [MQTT-4.1.0-2]
+        // [5:MQTT-4.1.0-2]
         let expiry = SessionExpiry::from_secs(30);
         assert_eq!(expiry.deadline(Tick(5_000)), Some(Tick(35_000)));
         assert_eq!(

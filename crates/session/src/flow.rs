@@ -2,6 +2,9 @@
 
 mod resume;
 
+use std::num::NonZeroU16;
+
+use whimbrel_codec::topic::TopicName;
 use whimbrel_codec::{
     Ack, AckProperties, AckRef, AckType, Delivery, FanOut, FanOutTarget, Packet, PacketId,
     PacketType, ProtocolVersion, PublishRef, QoS, ReasonCode, Sink, SubscriptionId, TopicForm,
@@ -9,7 +12,7 @@ use whimbrel_codec::{
 };
 
 use crate::ack::{AckKind, AckQueue, Answer, DueAck};
-use crate::alias::TopicAliases;
+use crate::alias::{ReceivedAliases, SentAliases};
 use crate::diagnostics::{self, Fit};
 use crate::event::{Hold, InboundPublish};
 use crate::inbound::{Arrival, Release};
@@ -27,7 +30,9 @@ pub(crate) struct Flow<M> {
     pub(crate) limits: FlowLimits,
     pub(crate) session: SessionState<M>,
     acks: AckQueue,
-    aliases: TopicAliases,
+    received_aliases: ReceivedAliases,
+    /// Made when the first PUBLISH is sent, where the peer takes aliases.
+    sent_aliases: Option<Box<SentAliases>>,
     resume: Option<Box<Resume>>,
     /// Nothing more is written [MQTT-3.14.4-1].
     muted: bool,
@@ -47,6 +52,8 @@ pub(crate) struct FlowLimits {
     /// The peer's Maximum Packet Size.
     pub(crate) packet_size_max: usize,
     pub(crate) output_bytes_max: usize,
+    /// Topic aliases that may be given to the peer [MQTT-3.1.2-27] [MQTT-3.2.2-18].
+    pub(crate) sent_alias_max: u16,
     /// Whether the peer wants reasons in words on acknowledgements [MQTT-3.1.2-29].
     pub(crate) problem_information: bool,
 }
@@ -88,7 +95,8 @@ impl<M> Flow<M> {
             limits,
             session: SessionState::new(),
             acks: AckQueue::new(epoch),
-            aliases: TopicAliases::default(),
+            received_aliases: ReceivedAliases::default(),
+            sent_aliases: None,
             resume: None,
             muted: false,
             wrote: false,
@@ -98,7 +106,7 @@ impl<M> Flow<M> {
 
     /// Begins with this session. What it has open is resent before anything new.
     pub(crate) fn start(&mut self, resumed: Option<SessionState<M>>, topic_alias_max: u16) {
-        self.aliases = TopicAliases::new(topic_alias_max);
+        self.received_aliases = ReceivedAliases::new(topic_alias_max);
         let Some(mut session) = resumed else {
             self.session = SessionState::new();
             return;
@@ -182,7 +190,7 @@ impl<M> Flow<M> {
     ) -> Result<Option<InboundPublish<'a>>, ProtocolError> {
         // The mapping is set even if the message is refused: the peer counts on it (D14).
         let alias = publish.properties().topic_alias();
-        let topic = self.aliases.resolve(publish.topic(), alias)?;
+        let topic = self.received_aliases.resolve(publish.topic(), alias)?;
         let token = match (publish.qos(), publish.packet_id()) {
             (QoS::AtMostOnce, _) | (_, None) => None,
             (QoS::AtLeastOnce, Some(packet_id)) => {
@@ -378,7 +386,7 @@ impl<M> Flow<M> {
         }
         let delivery = Delivery::first(deliver.qos, self.session.outbound.next_packet_id());
         let target = self.target(delivery, deliver.retain, deliver.subscription_ids);
-        if let Err(unsent) = self.put_publish(fan_out, &target) {
+        if let Err(unsent) = self.put_publish(fan_out, target) {
             return Err(match unsent {
                 Unsent::TooLarge => Refused::TooLarge(item),
                 Unsent::OutputFull => Refused::OutputFull(item),
@@ -432,8 +440,6 @@ impl<M> Flow<M> {
         );
     }
 
-    /// A PUBLISH that names its topic: aliases of an earlier connection are gone [MQTT-3.3.2-7], and
-    /// this layer sets none yet.
     fn target<'t>(
         &self,
         delivery: Delivery,
@@ -452,19 +458,40 @@ impl<M> Flow<M> {
     fn put_publish(
         &mut self,
         fan_out: &mut FanOut<'_>,
-        target: &FanOutTarget<'_>,
+        mut target: FanOutTarget<'_>,
     ) -> Result<(), Unsent> {
-        let length = fan_out.encoded_len(target).map_err(|_| Unsent::TooLarge)?;
-        if length > self.limits.packet_size_max && !mutant!(PacketSizeIgnored) {
+        let topic = fan_out.source().topic;
+        target.topic = self.topic_form(topic);
+        let size_max = self.limits.packet_size_max;
+        let mut length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
+        if length > size_max && matches!(target.topic, TopicForm::NameAndAlias(_)) {
+            // It may be the new alias that makes it too large.
+            target.topic = TopicForm::Name;
+            length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
+        }
+        if length > size_max && !mutant!(PacketSizeIgnored) {
             return Err(Unsent::TooLarge);
         }
         if !fits_output(&self.output, length, self.limits.output_bytes_max) {
             return Err(Unsent::OutputFull);
         }
-        let written = fan_out.write(target, &mut self.output);
+        let written = fan_out.write(&target, &mut self.output);
         written.map_err(|_| Unsent::TooLarge)?;
+        if let Some(aliases) = &mut self.sent_aliases {
+            aliases.note_sent(topic, target.topic);
+        }
         self.note_written();
         Ok(())
+    }
+
+    /// How to name a topic to the peer; always by itself where it takes no aliases.
+    fn topic_form(&mut self, topic: &TopicName) -> TopicForm {
+        let Some(alias_max) = NonZeroU16::new(self.limits.sent_alias_max) else {
+            return TopicForm::Name;
+        };
+        self.sent_aliases
+            .get_or_insert_with(|| Box::new(SentAliases::new(alias_max)))
+            .form(topic)
     }
 
     /// [MQTT-3.3.4-7] [MQTT-3.3.4-9]

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_repeat_of_a_held_id_is_not_delivered_and_takes_no_second_unit() {
-        // [MQTT-4.3.3-10]
+        // [5:MQTT-4.3.3-10]
         let mut window = InboundWindow::default();
         assert_eq!(window.publish(ID), Arrival::New);
         window.accepted(ID);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_id_is_new_after_pubcomp() {
-        // [MQTT-4.3.3-12]
+        // [5:MQTT-4.3.3-12]
         let mut window = InboundWindow::default();
         window.publish(ID);
         window.accepted(ID);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_id_is_new_after_an_error_pubrec() {
-        // [MQTT-4.3.3-9]
+        // [5:MQTT-4.3.3-9]
         let mut window = InboundWindow::default();
         window.publish(ID);
         window.rejected(ID);

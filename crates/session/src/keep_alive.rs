@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn one_and_a_half_intervals_in_milliseconds_are_allowed() {
-        // [MQTT-3.1.2-22]
+        // [5:MQTT-3.1.2-22]
         let mut keep_alive = KeepAlive::off(Tick(0));
         keep_alive.start(Tick(100), 1);
         assert_eq!(keep_alive.deadline(), Some(Tick(1_600)));

@@ -69,11 +69,8 @@
 //!   peer that leaves one id open stops the flow instead of growing it.
 //! * Output: `output_bytes_max`, and 16 KiB of answers beyond it before the peer is not read any more.
 //! * Acknowledgements that wait: the Receive Maximum and 256 more.
-//! * Topic aliases of the peer: `topic_alias_maximum`, each with one topic.
+//! * Topic aliases of the peer: `topic_alias_maximum`, each with one topic; of our own: `sent_topic_alias_max`.
 //! * QoS 2 ids held for a peer that never releases them: the 65,535 there are.
-//!
-//! Not here yet: enhanced authentication (every AUTH is a protocol error, and a CONNECT with a method is for the
-//! caller to refuse with 0x8C), and topic aliases of our own.
 //!
 //! # Features
 //!
@@ -124,6 +121,7 @@ pub use crate::tick::Tick;
 
 mod ack;
 mod alias;
+mod authentication;
 mod client;
 mod config;
 mod diagnostics;

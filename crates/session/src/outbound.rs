@@ -544,7 +544,7 @@ mod tests {
 
     #[test]
     fn ids_follow_each_other_and_skip_0_at_the_wrap() {
-        // [MQTT-2.2.1-4]
+        // [5:MQTT-2.2.1-4]
         let mut window = OutboundWindow::new(id(65_534));
         let taken = [(); 4].map(|()| window.open_publish(QoS::AtLeastOnce, ()).get());
         assert_eq!(taken, [65_534, 65_535, 1, 2]);
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn an_id_in_use_is_never_taken_again() {
-        // [MQTT-2.2.1-3]
+        // [5:MQTT-2.2.1-3]
         let mut window = window_of(1);
         while window.has_room(SPAN_MAX) {
             let packet_id = window.open_publish(QoS::AtLeastOnce, 0);
@@ -595,7 +595,7 @@ mod tests {
 
     #[test]
     fn releases_keep_the_order_of_their_pubrecs() {
-        // [MQTT-4.6.0-4]
+        // [5:MQTT-4.6.0-4]
         let mut window = OutboundWindow::new(PacketId::MIN);
         for _ in 0..3 {
             window.open_publish(QoS::ExactlyOnce, ());

@@ -1,7 +1,9 @@
 //! [`ServerConnection`]: the server's side of one network connection.
 
+mod authentication;
 mod handshake;
 
+use whimbrel_codec::topic::ByteStr;
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, FanOut, Packet, PacketId, PacketRef,
     ProtocolVersion, QoS, ReasonCode, SubAck, SubscribeRef, UnsubAck, UnsubscribeRef, WriteBuf,
@@ -9,6 +11,7 @@ use whimbrel_codec::{
 };
 
 use crate::ack::AckKind;
+use crate::authentication::Exchange;
 use crate::diagnostics::Fit;
 use crate::direction;
 use crate::event::{Hold, ServerEvent, ServerInput, TimeoutKind};
@@ -41,6 +44,8 @@ pub struct ServerConnection<M> {
     keep_alive: KeepAlive,
     timers: TimerTable,
     requested: Requested,
+    /// Of a CONNECT that names a method.
+    authentication: Option<Box<Exchange>>,
     /// In force, from CONNECT, CONNACK or DISCONNECT.
     session_expiry: SessionExpiry,
     /// `flow` has a session that is to come out again.
@@ -50,18 +55,20 @@ pub struct ServerConnection<M> {
 /// ```text
 ///                  CONNECT                accept
 ///   AwaitConnect ──────────▶ AwaitAccept ────────▶ Connected
-///        │                        │                    │ DISCONNECT, either way
-///        │ error, timeout         │ refuse, timeout    │ error, timeout
-///        ▼                        ▼                    ▼
-///      Closing ◀──────────────────┴────────────────────┘
+///        │                    │   ▲   │                │ DISCONNECT, either way
+///        │          challenge │   │   │ refuse,        │ error, timeout
+///        │                    ▼   │   │ timeout        │
+///        │ error,   Authenticating AUTH               │
+///        │ timeout            │       │                │
+///        ▼                    ▼       ▼                ▼
+///      Closing ◀──────────────┴───────┴────────────────┘
 /// ```
-///
-/// Enhanced authentication will stand between `AwaitAccept` and `Connected`; until then every AUTH is a
-/// protocol error, and a CONNECT with a method is for the caller to refuse with 0x8C [MQTT-4.12.0-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     AwaitConnect,
     AwaitAccept,
+    /// The client is to send AUTH.
+    Authenticating,
     Connected,
     /// Nothing is read or written any more.
     Closing,
@@ -72,6 +79,8 @@ enum State {
 struct Requested {
     keep_alive_secs: u16,
     session_expiry: SessionExpiry,
+    /// [MQTT-3.1.2-28]
+    response_information: bool,
 }
 
 #[expect(
@@ -97,6 +106,7 @@ impl<M> ServerConnection<M> {
             keep_alive: KeepAlive::off(now),
             timers,
             requested: Requested::default(),
+            authentication: None,
             session_expiry: SessionExpiry::AT_CLOSE,
             has_session: false,
         }
@@ -119,6 +129,7 @@ impl<M> ServerConnection<M> {
         let handled = match self.state {
             State::AwaitConnect => self.handle_first_packet(input),
             State::AwaitAccept => return Ok(ServerInput::held(Hold::Handshake)),
+            State::Authenticating => self.handle_authenticating(input),
             State::Connected => self.handle_packet(now, input),
             State::Closing => return Ok(ServerInput::consumed(input.len())),
         };
@@ -326,15 +337,25 @@ impl<M> ServerConnection<M> {
     /// Ends the connection if it has run out of time.
     ///
     /// Returns why, if it has. MQTT 5 clients are told: 0x8D for keep alive [MQTT-3.1.2-22], CONNACK 0x88
-    /// where the caller did not answer CONNECT in time.
+    /// where the caller did not answer CONNECT in time, 0x87 where the client did not finish an
+    /// authentication.
     pub fn handle_timeout(&mut self, now: Tick) -> Option<TimeoutKind> {
         let kind = match self.timers.pop_due(now)? {
-            Timer::Handshake => {
-                if self.state == State::AwaitAccept {
-                    self.answer_connect_with_failure(ReasonCode::ServerUnavailable);
+            Timer::Handshake => match self.state {
+                State::Connected => {
+                    self.tell_reason(ReasonCode::NotAuthorized); // [MQTT-4.12.1-2]
+                    TimeoutKind::Authentication
                 }
-                TimeoutKind::Connect
-            }
+                State::AwaitAccept => {
+                    self.answer_connect_with_failure(ReasonCode::ServerUnavailable);
+                    TimeoutKind::Connect
+                }
+                State::Authenticating => {
+                    self.answer_connect_with_failure(ReasonCode::NotAuthorized);
+                    TimeoutKind::Connect
+                }
+                State::AwaitConnect | State::Closing => TimeoutKind::Connect,
+            },
             Timer::KeepAlive | Timer::PingResp => {
                 self.tell_reason(ReasonCode::KeepAliveTimeout);
                 TimeoutKind::KeepAlive
@@ -437,7 +458,7 @@ impl<M> ServerConnection<M> {
             }
             PacketRef::Disconnect(disconnect) => Some(self.handle_disconnect(disconnect)?),
             PacketRef::Connect(_) => return Err(ProtocolError::ConnectTwice), // [MQTT-3.1.0-2]
-            PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth),  // [U5-090]
+            PacketRef::Auth(auth) => Some(self.handle_auth(now, auth)?),
             PacketRef::ConnAck(_)
             | PacketRef::SubAck(_)
             | PacketRef::UnsubAck(_)
@@ -493,7 +514,7 @@ impl<M> ServerConnection<M> {
         &mut self,
         subscribe: SubscribeRef<'a>,
     ) -> Result<ServerEvent<'a, M>, ProtocolError> {
-        direction::check_filters(&subscribe, self.flow.version)?;
+        direction::check_filters(&subscribe, self.flow.version, &self.config)?;
         let filters = subscribe.filters().len();
         let token = self
             .flow
@@ -569,26 +590,40 @@ impl<M> ServerConnection<M> {
         match self.state {
             State::AwaitConnect => self.answer_bad_connect(&error),
             State::Connected => {
-                let reason = error.reason_code();
-                self.tell_reason(if direction::check_server_disconnect(reason).is_ok() {
-                    reason
-                } else {
-                    ReasonCode::ProtocolError
-                });
+                let reason = Some(error.reason_code())
+                    .filter(|&reason| direction::check_server_disconnect(reason).is_ok())
+                    .unwrap_or(ReasonCode::ProtocolError);
+                let mut disconnect = Disconnect::new(reason);
+                disconnect.reason_string = self.reason_string(&error);
+                self.tell(disconnect);
             }
+            State::Authenticating => self.answer_connect_with_error(&error),
             State::AwaitAccept | State::Closing => {}
         }
         self.close();
         error
     }
 
-    /// Writes a DISCONNECT, where there is one to write.
+    /// Writes a DISCONNECT that gives `reason`, where there is one to write.
     fn tell_reason(&mut self, reason: ReasonCode) {
+        self.tell(Disconnect::new(reason));
+    }
+
+    fn tell(&mut self, disconnect: Disconnect) {
         if self.state == State::Connected && self.flow.version.is_v5() {
-            let mut packet = Packet::Disconnect(Box::new(Disconnect::new(reason)));
+            let mut packet = Packet::Disconnect(Box::new(disconnect));
             let written = self.flow.put_packet(&mut packet);
-            debug_assert!(written.is_ok(), "a bare DISCONNECT can be encoded");
+            debug_assert!(
+                written.is_ok(),
+                "a DISCONNECT with a short reason can be encoded"
+            );
         }
+    }
+
+    /// What was wrong in words, for a client that is to be told and did not say that it does not care.
+    fn reason_string(&self, error: &ProtocolError) -> Option<ByteStr> {
+        let is_told = self.config.reason_strings && self.flow.limits.problem_information;
+        is_told.then(|| error.to_reason_string())
     }
 
     fn arm_keep_alive(&mut self) {

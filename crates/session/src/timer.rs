@@ -5,7 +5,7 @@ use crate::Tick;
 /// What a timer of a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// CONNECT and its answer.
+    /// CONNECT and its answer; later a new authentication.
     Handshake,
     /// Server: the next packet of the client. Client: the time to send PINGREQ.
     KeepAlive,

@@ -416,6 +416,10 @@ impl Seen<'_> {
                 *self.insists_on_clean_start = false;
                 *self.answered = true;
             }
+            ClientEvent::Auth(_) => self.oracle.fail(
+                "a client without an authentication method was challenged",
+                format!("c{number}"),
+            ),
             ClientEvent::Publish(publish) => self.publish(publish),
             ClientEvent::Release { token, .. } | ClientEvent::Received { token, .. } => {
                 self.owed.push_back(token);

@@ -110,7 +110,7 @@ impl World {
         {
             self.trace
                 .note(&[21, number as u64], || format!("garbage on link {number}"));
-            // Packet type 0 is reserved [MQTT-2.1.2-1].
+            // Packet type 0 is reserved [U311-002] [U5-005].
             wire.link.up.push(now_ms, &[0x00, 0x00]);
             wire.link.up.end();
             self.oracle.garbled(number);

@@ -183,6 +183,8 @@ impl Process {
         }
         match socket.pump.handshake(Tick(around.now_ms), bytes) {
             Handshake::NeedInput => {}
+            // No client of the simulation names an authentication method.
+            Handshake::Auth(_) => socket.closing = true,
             Handshake::Failed => socket.closing = true,
             Handshake::Connect(connect) => {
                 let client_id = connect.client_id.clone();

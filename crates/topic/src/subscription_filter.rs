@@ -269,9 +269,9 @@ const SHARE_NAME_BYTES_MAX: usize = crate::TOPIC_BYTES_MAX - "$share///".len();
 mod tests {
     use super::*;
 
-    // MQTT-4.8.2-1, 4.8.2-2.
     #[test]
     fn invalid_subscriptions_name_the_rule_they_break() {
+        // [5:MQTT-4.8.2-1] [5:MQTT-4.8.2-2]
         let long_name = format!("$share/{}/x", "n".repeat(65_527));
         let table = [
             ("$share", TopicFilterError::ShareNameMissing),

@@ -359,9 +359,10 @@ pub(crate) const MULTI_LEVEL: &str = "#";
 mod tests {
     use super::*;
 
-    // MQTT-4.7.1-1, 4.7.1-2, 4.7.3-1, 4.7.3-2, 4.7.3-3.
     #[test]
     fn invalid_filters_name_the_rule_they_break() {
+        // [3:MQTT-4.7.1-2] [3:MQTT-4.7.1-3] [3:MQTT-4.7.3-1] [3:MQTT-4.7.3-2] [3:MQTT-4.7.3-3]
+        // [5:MQTT-4.7.1-1] [5:MQTT-4.7.1-2] [5:MQTT-4.7.3-1] [5:MQTT-4.7.3-2] [5:MQTT-4.7.3-3]
         let long = "+/".repeat(32_768);
         let table = [
             ("", TopicFilterError::Empty),
@@ -432,9 +433,10 @@ mod tests {
         assert_eq!(<&TopicFilter>::from(name), filter("a/b"));
     }
 
-    // MQTT-4.7.1-2, 4.7.2-1, 4.7.3-4, U5-101, U5-102 and the examples of section 4.7.
     #[test]
     fn filters_match_what_the_standard_says() {
+        // [3:MQTT-4.7.2-1] [3:MQTT-4.7.3-4] [5:MQTT-4.7.2-1] [5:MQTT-4.7.3-4] [U5-101] [U5-102]
+        // [U311-013]
         let table: &[(&str, &[&str], &[&str])] = &[
             ("a", &["a"], &["b", "A", "a/", "/a", "aa", " a", "$a"]),
             ("/", &["/"], &["//", "a/", "/a"]),

@@ -318,9 +318,10 @@ mod tests {
 
     use super::*;
 
-    // MQTT-4.7.3-1, 4.7.3-2, 4.7.3-3, 4.7.0-1 (3.1.1: MQTT-4.7.1-1).
     #[test]
     fn invalid_names_name_the_rule_they_break() {
+        // [3:MQTT-4.7.1-1] [3:MQTT-4.7.3-1] [3:MQTT-4.7.3-2] [3:MQTT-4.7.3-3] [5:MQTT-4.7.0-1]
+        // [5:MQTT-4.7.3-1] [5:MQTT-4.7.3-2] [5:MQTT-4.7.3-3]
         let long = "x".repeat(65_536);
         let table = [
             ("", TopicNameError::Empty),
@@ -364,9 +365,9 @@ mod tests {
         }
     }
 
-    // U5-102: case, spaces and leading or trailing slashes all count; "/" alone is valid.
     #[test]
     fn valid_names_are_kept_as_they_are() {
+        // [3:MQTT-4.7.3-4] [5:MQTT-4.7.3-4] [U5-102]
         let long = "x".repeat(65_535);
         for text in [
             "/",

@@ -4,9 +4,11 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, QueueFull};
 
-use crate::values::{Bytes, Expiry, PacketSize, Probes};
+use crate::conformance::ConformanceArguments;
+use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
 #[derive(Debug, Parser)]
@@ -20,6 +22,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker until SIGINT or SIGTERM
     Serve(Box<ServeArguments>),
+    /// Test a broker, any broker, against the statements of the MQTT standards
+    Conformance(ConformanceArguments),
 }
 
 #[derive(Args, Debug)]
@@ -58,6 +62,9 @@ pub(crate) struct ServeArguments {
     #[command(flatten, next_help_heading = "Limits of sessions and messages")]
     pub(crate) session: SessionArguments,
 
+    #[command(flatten, next_help_heading = "What clients may do and are told")]
+    pub(crate) features: FeatureArguments,
+
     #[command(flatten, next_help_heading = "TCP")]
     pub(crate) tcp: TcpArguments,
 }
@@ -84,13 +91,52 @@ pub(crate) struct ConnectionArguments {
     #[arg(long, value_name = "N", default_value_t = IN_FLIGHT)]
     pub(crate) in_flight: NonZeroU16,
 
-    /// Topic aliases a client may use
+    /// Topic aliases a client may use, and that are used towards a client that takes them
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) max_topic_alias: u16,
 
     /// Longest keep alive for MQTT 5 clients [default: what they ask for]
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_keep_alive: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FeatureArguments {
+    /// Refuse subscriptions to the topics of this filter with 0x80; may be repeated
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) deny_subscribe: Vec<Filter>,
+
+    /// Highest QoS that is served: MQTT 5 clients are told, subscriptions are granted no more
+    #[arg(long, value_name = "QOS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) max_qos: u8,
+
+    /// Retain no messages
+    #[arg(long)]
+    pub(crate) no_retained: bool,
+
+    /// Take no wildcards in filters
+    #[arg(long)]
+    pub(crate) no_wildcard_subscriptions: bool,
+
+    /// Take no $share/ filters
+    #[arg(long)]
+    pub(crate) no_shared_subscriptions: bool,
+
+    /// Take no subscription identifiers
+    #[arg(long)]
+    pub(crate) no_subscription_identifiers: bool,
+
+    /// Refuse payloads that are said to be UTF-8 and are not, with 0x99
+    #[arg(long)]
+    pub(crate) check_payload_format: bool,
+
+    /// Tell MQTT 5 clients in words what was wrong with a packet
+    #[arg(long)]
+    pub(crate) reason_strings: bool,
+
+    /// Tell MQTT 5 clients that ask for it a response topic of their own: TOPIC/<client id>
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) response_information: Option<Topic>,
 }
 
 #[derive(Args, Debug)]
@@ -184,6 +230,8 @@ impl ServeArguments {
         config.allow_anonymous = self.allow_anonymous;
         config.connections_max = self.connection.connections;
         config.keep_alive_secs_max = self.connection.max_keep_alive;
+        let prefix = self.features.response_information.as_ref();
+        config.response_topic_prefix = prefix.map(|Topic(name)| name.as_str().to_owned());
         config.system_interval = (self.sys_interval > 0)
             .then(|| std::time::Duration::from_secs(self.sys_interval.into()));
 
@@ -197,6 +245,7 @@ impl ServeArguments {
         };
         core.v3_session_expiry_secs = self.session.v3_session_expiry.0;
         core.session_expiry_secs_max = self.session.session_expiry_max.0;
+        core.payload_format_checked = self.features.check_payload_format;
 
         let connection = &mut core.connection;
         connection.limits.packet_size_max = self.connection.packet_size.0;
@@ -204,6 +253,17 @@ impl ServeArguments {
         connection.receive_maximum = self.connection.receive_maximum;
         connection.in_flight_max = self.connection.in_flight;
         connection.topic_alias_maximum = self.connection.max_topic_alias;
+        connection.sent_topic_alias_max = self.connection.max_topic_alias;
+        connection.maximum_qos = match self.features.max_qos {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        };
+        connection.retain_available = !self.features.no_retained;
+        connection.wildcard_subscription_available = !self.features.no_wildcard_subscriptions;
+        connection.shared_subscription_available = !self.features.no_shared_subscriptions;
+        connection.subscription_id_available = !self.features.no_subscription_identifiers;
+        connection.reason_strings = self.features.reason_strings;
 
         let limits = &mut core.limits;
         limits.subscriptions_per_session_max = self.session.subscriptions;
@@ -236,7 +296,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let cli = Cli::try_parse_from(["whimbrel", "serve"]).expect("valid");
-        let Command::Serve(arguments) = cli.command;
+        let Command::Serve(arguments) = cli.command else {
+            panic!("serve was asked for")
+        };
         let config = format!("{:?}", arguments.broker_config());
         assert_eq!(config, format!("{:?}", BrokerConfig::default()));
     }

@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was tried and did not work: exit status 1.
     Runtime(String),
+    /// There is no broker to talk to: exit status 3.
+    Unreachable(String),
     /// Not a failure: `--help` or `--version` was asked for.
     Told(clap::Error),
 }
@@ -43,6 +45,7 @@ impl Failure {
         let (line, status) = match self {
             Self::Usage(line) => (line, 2),
             Self::Runtime(line) => (line, 1),
+            Self::Unreachable(line) => (line, 3),
             Self::Told(help) => {
                 return match help.print() {
                     Ok(()) => ExitCode::SUCCESS,

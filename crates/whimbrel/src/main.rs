@@ -1,13 +1,17 @@
 //! `whimbrel`: an MQTT broker in one binary.
 //!
 //! `whimbrel serve` runs the broker of the `whimbrel-broker` crate until SIGINT or SIGTERM.
+//! `whimbrel conformance` tests a broker, this or any other, against the statements of the standards.
 //!
 //! Exit status: 0 after an orderly end, 1 when something failed, 2 when the command line can't be
-//! meant. Each failure is one line on standard error that says what to do about it.
+//! meant, 3 when `conformance` finds no broker to test. Each failure is one line on standard error that
+//! says what to do about it.
 
 #![forbid(unsafe_code)]
 
 mod cli;
+mod conformance;
+mod deny;
 mod descriptors;
 mod failure;
 mod serve;
@@ -22,14 +26,15 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<ExitCode, Failure> {
     let cli = Cli::try_parse().map_err(Failure::from_clap)?;
     match cli.command {
-        Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Conformance(arguments) => conformance::conformance(&arguments),
     }
 }

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use whimbrel_broker::{Broker, ListenOptions, StartError, Stopped};
 
 use crate::cli::{LogLevel, ServeArguments};
+use crate::deny::DeniedFilters;
 use crate::descriptors;
 use crate::failure::Failure;
 
@@ -35,6 +36,11 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
     let signal =
         signal().map_err(|error| Failure::Runtime(format!("cannot wait for signals: {error}")))?;
     let mut builder = Broker::builder().config(arguments.broker_config());
+    let denied = &arguments.features.deny_subscribe;
+    if !denied.is_empty() {
+        let filters = denied.iter().map(|filter| filter.0.clone()).collect();
+        builder = builder.authorizer(DeniedFilters(filters));
+    }
     for address in &arguments.listen {
         builder = builder.listen_with(address.clone(), options);
     }

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use whimbrel_broker::net::Keepalive;
+use whimbrel_broker::topic::{TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
 
 /// A number of bytes: `65536`, `64k`, `2M` or `1G`, in powers of 1,024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,32 @@ impl FromStr for Expiry {
         seconds
             .map(Self)
             .map_err(|_| "write a number of seconds, or never")
+    }
+}
+
+/// A topic filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter(pub(crate) TopicFilterBuf);
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let filter = TopicFilter::new(text).map_err(|error| error.to_string())?;
+        Ok(Self(filter.to_owned()))
+    }
+}
+
+/// A topic name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Topic(pub(crate) TopicNameBuf);
+
+impl FromStr for Topic {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = TopicName::new(text).map_err(|error| error.to_string())?;
+        Ok(Self(name.to_owned()))
     }
 }
 

@@ -82,6 +82,15 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// A test that fails leaves no server behind.
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed or did not wait.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn help_and_version_are_no_failures() {
     let (code, stdout, _) = run(&["--help"]);
@@ -123,6 +132,15 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_2() {
         (
             &["serve", "--data-dir", "/tmp", "--in-memory"],
             &["--data-dir", "--in-memory"],
+        ),
+        (
+            &["serve", "--deny-subscribe", "a/#/b"],
+            &["--deny-subscribe", "a/#/b"],
+        ),
+        (&["serve", "--max-qos", "3"], &["--max-qos", "0..=2"]),
+        (
+            &["serve", "--response-information", "a/+"],
+            &["--response-information"],
         ),
         (&["server"], &["serve"]),
         (&[], &["serve"]),
@@ -187,6 +205,92 @@ fn signals_stop_the_broker_in_good_order() {
         assert_eq!(status, 0, "{log}");
         assert!(log.contains("broker stopped"), "{log}");
     }
+}
+
+/// Sends `request` to a server, and wants `answer`.
+fn exchange(client: &mut TcpStream, request: &[u8], answer: &[u8]) {
+    client.write_all(request).expect("it reads");
+    let mut got = vec![0; answer.len()];
+    client.read_exact(&mut got).expect("an answer");
+    assert_eq!(got, answer, "to {request:x?}");
+}
+
+#[test]
+fn denied_filters_are_refused_with_0x80_in_both_versions() {
+    let server = Server::start(&[
+        "--deny-subscribe",
+        "test/nosubscribe",
+        "--deny-subscribe",
+        "s/#",
+    ]);
+    let connect = || {
+        let client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+        let timeout = Some(Duration::from_secs(10));
+        client.set_read_timeout(timeout).expect("valid");
+        client
+    };
+    let mut client = connect();
+    exchange(
+        &mut client,
+        b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01x",
+        b"\x20\x02\0\0",
+    );
+    // Id 1: the denied filter and another one.
+    let subscribe = b"\x82\x19\0\x01\0\x10test/nosubscribe\x01\0\x01t\x01";
+    exchange(&mut client, subscribe, b"\x90\x04\0\x01\x80\x01");
+    exchange(
+        &mut client,
+        b"\x82\x08\0\x02\0\x03s/+\x01",
+        b"\x90\x03\0\x02\x80",
+    );
+
+    let mut client = connect();
+    client
+        .write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01y")
+        .expect("it reads");
+    let mut head = [0; 2];
+    client.read_exact(&mut head).expect("a CONNACK");
+    let mut connack = vec![0; usize::from(head[1])];
+    client.read_exact(&mut connack).expect("the rest");
+    let subscribe = b"\x82\x1a\0\x01\0\0\x10test/nosubscribe\x01\0\x01t\x01";
+    exchange(&mut client, subscribe, b"\x90\x05\0\x01\0\x80\x01");
+}
+
+#[test]
+fn connack_says_what_the_flags_say() {
+    let server = Server::start(&[
+        "--max-qos",
+        "1",
+        "--no-retained",
+        "--no-wildcard-subscriptions",
+        "--no-shared-subscriptions",
+        "--no-subscription-identifiers",
+        "--max-topic-alias",
+        "0",
+        "--receive-maximum",
+        "9",
+        "--max-keep-alive",
+        "60",
+        "--packet-size",
+        "268435460",
+        "--response-information",
+        "answers",
+    ]);
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+    let timeout = Some(Duration::from_secs(10));
+    client.set_read_timeout(timeout).expect("valid");
+    // Keep alive 120, Request Response Information.
+    let connect = b"\x10\x10\0\x04MQTT\x05\x02\0\x78\x02\x19\x01\0\x01x";
+    let connack = [
+        &b"\x20\x1f\0\0\x1c"[..],
+        b"\x13\0\x3c",               // Server Keep Alive 60
+        b"\x1a\0\x09answers/x",      // Response Information
+        b"\x21\0\x09",               // Receive Maximum 9
+        b"\x24\x01",                 // Maximum QoS 1
+        b"\x25\0\x28\0\x29\0\x2a\0", // no retain, wildcards, identifiers, shared
+    ]
+    .concat();
+    exchange(&mut client, connect, &connack);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use whimbrel_session::codec::bytes::Bytes;
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
-    ConnAckProperties, Connect, DisconnectRef, ProtocolVersion, QoS, ReasonCode, UserProperties,
-    Will,
+    Authentication, ConnAckProperties, Connect, DisconnectRef, ProtocolVersion, QoS, ReasonCode,
+    UserProperties, Will,
 };
 use whimbrel_session::mutant;
 use whimbrel_session::{Accept, Redeliver, Resent, ServerConnection, SessionState};
@@ -39,6 +40,12 @@ pub struct Grants {
     pub client_id_assigned: bool,
     /// Replaces the client's keep alive, in seconds; MQTT 5 only [MQTT-3.1.2-21].
     pub server_keep_alive_secs: Option<u16>,
+    /// Data with which an enhanced authentication ends.
+    pub authentication_data: Option<Bytes>,
+    /// What the client may make its response topics from; told if it asked for it [MQTT-3.1.2-28].
+    pub response_information: Option<ByteStr>,
+    /// A word for a person who looks at CONNACK.
+    pub reason_string: Option<ByteStr>,
     /// User properties for CONNACK.
     pub user_properties: UserProperties,
 }
@@ -88,7 +95,7 @@ impl Shard {
             woken: false,
             waits_for: None,
             in_backlog: false,
-            keep_alive_due: None,
+            timeout_due: None,
         });
         let key = ConnectionKey {
             index: u32::try_from(index).expect("fewer connections than 32 bits count"),
@@ -157,6 +164,13 @@ impl Shard {
                     properties: ConnAckProperties {
                         assigned_client_id: pending.grants.client_id_assigned.then_some(client_id),
                         server_keep_alive_secs: pending.grants.server_keep_alive_secs,
+                        // The session fills in the method.
+                        authentication: Some(Authentication {
+                            method: ByteStr::default(),
+                            data: pending.grants.authentication_data,
+                        }),
+                        response_information: pending.grants.response_information,
+                        reason_string: pending.grants.reason_string,
                         user_properties: pending.grants.user_properties,
                         // Told only where it is not what was asked for (B5).
                         session_expiry_secs: (pending.session_expiry_secs > expiry_max)
@@ -170,9 +184,9 @@ impl Shard {
                     self.wake(key);
                     return;
                 }
-                connection.keep_alive_due = wire.poll_timeout();
-                if let Some(deadline) = connection.keep_alive_due {
-                    self.timers.arm(deadline, Timer::KeepAlive(key));
+                connection.timeout_due = wire.poll_timeout();
+                if let Some(deadline) = connection.timeout_due {
+                    self.timers.arm(deadline, Timer::Connection(key));
                 }
             }
             Endpoint::Local(_) | Endpoint::Draining(_) => {}
@@ -226,7 +240,7 @@ impl Shard {
         let accepted = connection.phase == Phase::Running;
         connection.phase = Phase::Closing;
         let session_key = connection.session;
-        let deadline = connection.keep_alive_due.take();
+        let deadline = connection.timeout_due.take();
         let draining = Endpoint::Draining(Box::default());
         let mut untaken = Vec::new();
         let mut state = None;
@@ -248,7 +262,7 @@ impl Shard {
             );
         }
         if let Some(deadline) = deadline {
-            self.timers.disarm(deadline, Timer::KeepAlive(key));
+            self.timers.disarm(deadline, Timer::Connection(key));
         }
         self.wake(key);
         let Some(session) = self
@@ -454,7 +468,7 @@ impl Shard {
             id: self.next_message_id(),
             topic: &topic,
             qos,
-            retain: retain && !mutant!(WillNotRetained),
+            retain: retain && self.config.connection.retain_available && !mutant!(WillNotRetained),
             // Counts from publication [U5-032].
             expires_at: super::publish::expires_at(env, properties.message_expiry_secs()),
             properties,

@@ -27,8 +27,8 @@ pub(super) struct Connection {
     pub(super) waits_for: Option<WaitsFor>,
     /// Stands in the shard's backlog.
     pub(super) in_backlog: bool,
-    /// When the armed keep-alive timer fires.
-    pub(super) keep_alive_due: Option<whimbrel_session::Tick>,
+    /// When the armed timer fires.
+    pub(super) timeout_due: Option<whimbrel_session::Tick>,
 }
 
 /// ```text
@@ -203,6 +203,7 @@ impl Shard {
             ServerEvent::Unsubscribe { unsubscribe, token } => {
                 self.unsubscribe(env, key, &unsubscribe, token);
             }
+            ServerEvent::Auth(_) => self.authenticating(env, key, &verdict),
             ServerEvent::Disconnect(disconnect) => self.disconnected(env, key, &disconnect),
             // A connection is attached after its CONNECT, and there is only one.
             ServerEvent::Connect(_) => self.close(env, key, CloseReason::ProtocolError),
@@ -289,11 +290,11 @@ impl Shard {
                 deadline = wire.poll_timeout();
             }
             // The pause may have outlasted the armed timer, which found nothing to do then.
-            if connection.keep_alive_due.is_none()
+            if connection.timeout_due.is_none()
                 && let Some(deadline) = deadline
             {
-                connection.keep_alive_due = Some(deadline);
-                self.timers.arm(deadline, Timer::KeepAlive(key));
+                connection.timeout_due = Some(deadline);
+                self.timers.arm(deadline, Timer::Connection(key));
             }
             self.wake(key);
         }

@@ -122,6 +122,15 @@ pub(super) enum Admission {
     Bounded,
 }
 
+/// What became of a message that did not have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Sent,
+    /// The client takes no packet of its size: treated as if its delivery had completed [MQTT-3.1.2-25], and for
+    /// the caller to count or to give to somebody else.
+    TooLarge,
+}
+
 /// Bounds of one queue, and of all queues of this shard together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueBounds {
@@ -180,8 +189,16 @@ impl Shard {
                 subscription_ids: target.subscription_ids.as_slice(),
             };
             match self.write(key, source, form, item) {
-                Ok(()) if stored => return Outcome::Stored,
-                Ok(()) => return Outcome::Handled,
+                Ok(Written::TooLarge) => {
+                    self.stats.count_drop(DropCause::TooLarge);
+                    return if stored {
+                        Outcome::Stored
+                    } else {
+                        Outcome::Handled
+                    };
+                }
+                Ok(Written::Sent) if stored => return Outcome::Stored,
+                Ok(Written::Sent) => return Outcome::Handled,
                 Err(item) => kept = item.into_outgoing(),
             }
         }
@@ -196,7 +213,7 @@ impl Shard {
         source: &mut Source<'_>,
         form: Deliver<'_>,
         item: Inflight,
-    ) -> Result<(), Inflight> {
+    ) -> Result<Written, Inflight> {
         let payload = source.parts.payload.len() as u64;
         let Some(connection) = self
             .connections
@@ -209,18 +226,7 @@ impl Shard {
         match &mut connection.endpoint {
             Endpoint::Wire(wire) => match wire.deliver(&mut source.fan_out, form, item) {
                 Ok(()) => {}
-                Err(Refused::TooLarge(item)) => {
-                    // Treated as if its delivery had completed [MQTT-3.1.2-25].
-                    self.stats.count_drop(DropCause::TooLarge);
-                    let session = connection.session;
-                    let origin = item.into_outgoing().and_then(|outgoing| outgoing.origin);
-                    // Of QoS 0 the group is told by the caller, too large or not.
-                    let origin = origin.filter(|_| !mutant!(GroupTooLargeUnanswered));
-                    if let Some(origin) = origin.filter(|_| form.qos > QoS::AtMostOnce) {
-                        self.tell_group(session, *origin, GroupOutcome::Consumed);
-                    }
-                    return Ok(());
-                }
+                Err(Refused::TooLarge(_)) => return Ok(Written::TooLarge),
                 Err(refused) => return Err(refused.into_item()),
             },
             Endpoint::Draining(_) => return Err(item),
@@ -237,7 +243,7 @@ impl Shard {
         }
         self.stats.publishes_sent += 1;
         self.stats.publish_bytes_sent += payload;
-        Ok(())
+        Ok(Written::Sent)
     }
 
     /// Adds a message to a session's queue, within the bounds and by the policy for it.
@@ -411,20 +417,27 @@ impl Shard {
         };
         let written = self.write(key, &mut source, form, Inflight::of(Some(outgoing)));
         self.keep_buffers(buffers);
-        match written {
-            Ok(()) => {
-                // A group is told when a delivery is over; one of QoS 0 is over when it is written.
-                if let (QoS::AtMostOnce, Some(origin)) = (qos, origin)
-                    && let Some(session) = self.connection(key).map(|found| found.session)
-                {
-                    self.tell_group(session, origin, GroupOutcome::Consumed);
+        let outcome = match written {
+            // A group is told when a delivery is over; one of QoS 0 is over when it is written.
+            Ok(Written::Sent) => (qos == QoS::AtMostOnce).then_some(GroupOutcome::Consumed),
+            Ok(Written::TooLarge) => {
+                if origin.is_none() {
+                    self.stats.count_drop(DropCause::TooLarge);
                 }
-                Ok(())
+                (!mutant!(GroupTooLargeUnanswered)).then_some(GroupOutcome::TooLarge)
             }
-            Err(item) => Err(item
-                .into_outgoing()
-                .expect("the item was given with a message")),
+            Err(item) => {
+                return Err(item
+                    .into_outgoing()
+                    .expect("the item was given with a message"));
+            }
+        };
+        if let (Some(outcome), Some(origin)) = (outcome, origin)
+            && let Some(session) = self.connection(key).map(|found| found.session)
+        {
+            self.tell_group(session, origin, outcome);
         }
+        Ok(())
     }
 
     /// An outbound exchange is over.

@@ -49,6 +49,8 @@ struct Member {
 struct HandedOut {
     member: SessionRef,
     message: Message,
+    /// Members it is too large for, this one not among them. At most [`REFUSALS_MAX`].
+    refused_by: Vec<SessionRef>,
 }
 
 /// What is next in a group's queue.
@@ -70,7 +72,7 @@ pub(super) struct Handout {
 }
 
 /// What an answer of a member meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Answered {
     /// The message is finished, or the answer is of a former holder.
     Settled,
@@ -78,6 +80,10 @@ pub(super) enum Answered {
     Requeued,
     /// The message came back to a group that has no members any more.
     Lost,
+    /// The message is too large for this member, and goes to another one.
+    HandedOver(Handout),
+    /// The message is too large for the members that could have it now, and is gone (F7).
+    TooLarge,
 }
 
 impl Group {
@@ -217,24 +223,38 @@ impl Group {
         }
         let slot = self.pick(message.qos())?;
         let message = self.drop_oldest()?;
+        Some(Next::Handout(self.give(
+            slot,
+            sequence,
+            message,
+            Vec::new(),
+        )))
+    }
+
+    fn give(
+        &mut self,
+        slot: usize,
+        sequence: u64,
+        message: Message,
+        refused_by: Vec<SessionRef>,
+    ) -> Handout {
         let member = &mut self.members[slot];
         member.credit -= 1;
         let (session, to_connected) = (member.session, member.status.connected);
         self.turn = slot + 1;
         self.place(slot);
-        self.handed_out.insert(
-            sequence,
-            HandedOut {
-                member: session,
-                message: message.clone(),
-            },
-        );
-        Some(Next::Handout(Handout {
+        let handed_out = HandedOut {
+            member: session,
+            message: message.clone(),
+            refused_by,
+        };
+        self.handed_out.insert(sequence, handed_out);
+        Handout {
             member: session,
             sequence,
             to_connected,
             message,
-        }))
+        }
     }
 
     /// Notes what became of a message that was handed out.
@@ -257,8 +277,10 @@ impl Group {
             member.credit = (member.credit + finished).min(self.credit);
             self.place(slot);
         }
-        if outcome == GroupOutcome::Consumed {
-            return Answered::Settled;
+        match outcome {
+            GroupOutcome::Consumed => return Answered::Settled,
+            GroupOutcome::TooLarge => return self.hand_over(sequence, handed_out),
+            GroupOutcome::Returned => {}
         }
         let undeliverable = self.connected == 0 && handed_out.message.qos() == QoS::AtMostOnce;
         if self.is_closed() || undeliverable {
@@ -266,6 +288,29 @@ impl Group {
         }
         self.enqueue(sequence, handed_out.message);
         Answered::Requeued
+    }
+
+    /// Gives a message that is too large for its member to another one that could take it now. It does not wait
+    /// for others, which would hold up what is behind it.
+    fn hand_over(&mut self, sequence: u64, handed_out: HandedOut) -> Answered {
+        let HandedOut {
+            member,
+            message,
+            mut refused_by,
+        } = handed_out;
+        refused_by.push(member);
+        let may_ask = refused_by.len() < REFUSALS_MAX;
+        let from_turn = self
+            .ready
+            .range(self.turn..)
+            .chain(self.ready.range(..self.turn));
+        let untried = from_turn
+            .copied()
+            .find(|&slot| !refused_by.contains(&self.members[slot].session));
+        match untried.filter(|_| may_ask) {
+            Some(slot) => Answered::HandedOver(self.give(slot, sequence, message, refused_by)),
+            None => Answered::TooLarge,
+        }
     }
 
     /// A member that may take a message: connected ones in turn, then those that are away.
@@ -327,6 +372,9 @@ impl Group {
         self.queue.insert(sequence, message);
     }
 }
+
+/// Members asked to take one message before it is dropped as too large.
+const REFUSALS_MAX: usize = 8;
 
 /// What an entry of the queue costs beside its message.
 const ENTRY_BYTES: usize = size_of::<(u64, Message)>();
@@ -433,10 +481,10 @@ mod tests {
         group.join(session(1), ONLINE);
         group.leave(session(0));
         let answer = group.done(0, session(0), GroupOutcome::Returned);
-        assert_eq!(answer, Answered::Requeued);
+        assert!(matches!(answer, Answered::Requeued));
         assert_eq!(handouts(&mut group), [(1, 0)]);
         let answer = group.done(0, session(0), GroupOutcome::Returned);
-        assert_eq!(answer, Answered::Settled);
+        assert!(matches!(answer, Answered::Settled));
         assert_eq!(group.queued(), 0, "the message is with its new holder");
     }
 
@@ -467,6 +515,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_large_for_a_member_goes_to_another_one_once() {
+        // F7
+        let mut group = group(1);
+        for index in 0..3 {
+            group.join(session(index), ONLINE);
+        }
+        group.push(message(0, QoS::AtLeastOnce));
+        group.push(message(1, QoS::AtLeastOnce));
+        assert_eq!(handouts(&mut group), [(0, 0), (1, 1)]);
+        // Member 1 has no credit left, so that it is not asked.
+        let answer = group.done(0, session(0), GroupOutcome::TooLarge);
+        let Answered::HandedOver(handout) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(handout.member, session(2));
+        let answer = group.done(0, session(2), GroupOutcome::TooLarge);
+        assert!(matches!(answer, Answered::TooLarge));
+        let answer = group.done(1, session(1), GroupOutcome::Consumed);
+        assert!(matches!(answer, Answered::Settled));
+        assert_eq!(group.queued(), 0);
+        // All have their credit back.
+        for sequence in 2..5 {
+            group.push(message(sequence, QoS::AtLeastOnce));
+        }
+        assert_eq!(handouts(&mut group).len(), 3);
+    }
+
+    #[test]
     fn a_closed_group_waits_for_what_its_members_still_hold() {
         let mut group = group(2);
         group.join(session(0), ONLINE);
@@ -481,9 +557,9 @@ mod tests {
             "matched too early"
         );
         let answer = group.done(0, session(0), GroupOutcome::Returned);
-        assert_eq!(answer, Answered::Lost);
+        assert!(matches!(answer, Answered::Lost));
         let answer = group.done(1, session(0), GroupOutcome::Consumed);
-        assert_eq!(answer, Answered::Settled);
+        assert!(matches!(answer, Answered::Settled));
         assert!(group.is_over());
     }
 

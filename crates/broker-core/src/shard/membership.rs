@@ -4,7 +4,7 @@ use whimbrel_session::codec::QoS;
 use whimbrel_session::mutant;
 
 use super::deliver::{Admission, Outcome, QueueBounds, Source};
-use super::group::{Answered, Group, Next};
+use super::group::{Answered, Group, Handout, Next};
 use super::session::SharedSubscription;
 use super::{Env, Shard};
 use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus};
@@ -72,9 +72,11 @@ impl Shard {
         member: SessionRef,
         outcome: GroupOutcome,
     ) {
-        let answered = self.with_group(id, |group| group.done(sequence, member, outcome));
-        if answered == Some(Answered::Lost) {
-            self.stats.count_drop(DropCause::NoMember);
+        match self.with_group(id, |group| group.done(sequence, member, outcome)) {
+            Some(Answered::Lost) => self.stats.count_drop(DropCause::NoMember),
+            Some(Answered::TooLarge) => self.stats.count_drop(DropCause::TooLarge),
+            Some(Answered::HandedOver(handout)) => self.send_handout(id, handout),
+            Some(Answered::Settled | Answered::Requeued) | None => {}
         }
         self.hand_out(env, id);
         self.forget_group_if_over(id);
@@ -145,18 +147,28 @@ impl Shard {
         {
             match next {
                 Next::Expired => self.stats.count_drop(DropCause::Expired),
-                Next::Handout(handout) => self.send(
-                    handout.member.shard,
-                    Hop::GroupDeliver {
-                        group: id,
-                        sequence: handout.sequence,
-                        member: handout.member.key,
-                        to_connected: handout.to_connected,
-                        message: handout.message,
-                    },
-                ),
+                Next::Handout(handout) => self.send_handout(id, handout),
             }
         }
+    }
+
+    fn send_handout(&mut self, group: GroupId, handout: Handout) {
+        let Handout {
+            member,
+            sequence,
+            to_connected,
+            message,
+        } = handout;
+        self.send(
+            member.shard,
+            Hop::GroupDeliver {
+                group,
+                sequence,
+                member: member.key,
+                to_connected,
+                message,
+            },
+        );
     }
 
     fn open_group(&mut self, name: &GroupName) -> GroupId {

@@ -1,5 +1,6 @@
 //! [`Shard`]: the sessions placed on one thread, and everything that happens to them.
 
+mod authenticate;
 mod connect;
 mod connection;
 mod deliver;
@@ -42,6 +43,7 @@ use crate::{
     Record, SessionKey, ShardId, ShardMessage, ShardStats,
 };
 
+pub use self::authenticate::AuthenticationAnswer;
 pub use self::connect::{Attach, Grants};
 pub use self::connection::{InputStatus, Received};
 pub use self::local::{LocalDelivery, LocalPublish, LocalSubscribe};

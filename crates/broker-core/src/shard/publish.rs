@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use whimbrel_session::codec::topic::TopicName;
-use whimbrel_session::codec::{PacketId, Publish, QoS, ReasonCode};
+use whimbrel_session::codec::{
+    PacketId, PayloadFormat, Publish, PublishProperties, QoS, ReasonCode,
+};
 use whimbrel_session::mutant;
 use whimbrel_session::{AckToken, InboundPublish};
 
@@ -33,6 +35,9 @@ pub enum Verdict {
     Replace(Box<Publish>),
     /// SUBSCRIBE: a code per filter, [`ReasonCode::Success`] for those that may go on.
     Filters(Vec<ReasonCode>),
+    /// AUTH: it is being looked at, and [`Shard::answer_authentication`](crate::Shard::answer_authentication)
+    /// follows. Every other verdict but [`Disconnect`](Self::Disconnect) says the same.
+    Pending,
     /// Close the connection; MQTT 5 clients are told the reason.
     Disconnect(ReasonCode),
 }
@@ -78,13 +83,14 @@ impl Shard {
             id: self.next_message_id(),
             topic: &inbound.topic,
             qos: publish.qos(),
-            retain: publish.retain(),
+            // MQTT 3.x clients are not told that nothing is retained.
+            retain: publish.retain() && self.config.connection.retain_available,
             expires_at: expires_at(env, publish.properties().message_expiry_secs()),
             properties: publish.properties(),
             payload: publish.payload(),
         };
         match verdict {
-            Verdict::Allow | Verdict::Filters(_) => {}
+            Verdict::Allow | Verdict::Filters(_) | Verdict::Pending => {}
             Verdict::Refuse(_) if mutant!(RefusedIsRouted) => {}
             Verdict::Refuse(reason) => {
                 // Before MQTT 5 there is only yes (D2).
@@ -116,7 +122,10 @@ impl Shard {
                 parts.payload = replacement.payload();
             }
         }
-        if let Err(reason) = self.check_topic(parts.topic) {
+        let checked = self
+            .check_topic(parts.topic)
+            .and_then(|()| self.check_payload(parts.properties, parts.payload));
+        if let Err(reason) = checked {
             return self.refuse_publish(env, debt, reason);
         }
         let publisher = SessionRef {
@@ -389,6 +398,21 @@ impl Shard {
         }
         if topic.exceeds_levels(self.config.limits.topic_levels_max) {
             return Err(ReasonCode::TopicNameInvalid);
+        }
+        Ok(())
+    }
+
+    /// Whether a payload is what its publisher says, if that is to be checked [U5-046].
+    fn check_payload(
+        &self,
+        properties: PublishProperties<'_>,
+        payload: &[u8],
+    ) -> Result<(), ReasonCode> {
+        if self.config.payload_format_checked
+            && properties.payload_format() == PayloadFormat::Utf8
+            && std::str::from_utf8(payload).is_err()
+        {
+            return Err(ReasonCode::PayloadFormatInvalid);
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use whimbrel_session::AckToken;
 use whimbrel_session::codec::topic::{ByteStr, ScanCursor, SubscriptionFilter, TopicFilter};
 use whimbrel_session::codec::{
-    QoS, ReasonCode, RetainHandling, SubscribeRef, SubscriptionId, SubscriptionOptions,
-    UnsubscribeRef,
+    ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscribeRef, SubscriptionId,
+    SubscriptionOptions, UnsubscribeRef,
 };
 use whimbrel_session::mutant;
 
@@ -57,7 +57,9 @@ impl Shard {
             }
             Verdict::Filters(verdicts) => verdicts,
             Verdict::Refuse(reason) => vec![reason; subscribe.filters().count()],
-            Verdict::Allow | Verdict::Discard | Verdict::Replace(_) => Vec::new(),
+            Verdict::Allow | Verdict::Discard | Verdict::Replace(_) | Verdict::Pending => {
+                Vec::new()
+            }
         };
         let requests = subscribe.filters().map(|request| Request {
             filter: request.filter,
@@ -87,6 +89,9 @@ impl Shard {
         let Some(session) = self.connection(key).map(|connection| connection.session) else {
             return self.answer_nobody(key, &answer, requests.count());
         };
+        let version = self
+            .session(session)
+            .map_or(ProtocolVersion::V5, |session| session.version);
         let mut codes = Vec::new();
         let mut joins: Vec<Join> = Vec::new();
         let mut scans = Vec::new();
@@ -114,6 +119,11 @@ impl Shard {
             }
             if codes.last().is_some_and(|code| !code.is_error()) {
                 self.observe_filter(session, request.filter, Subscribing::Begins);
+            } else if version == ProtocolVersion::V31
+                && let Some(code) = codes.last_mut()
+            {
+                // There is no failure in MQTT 3.1: it is told what it asked for (E14) [U31-004].
+                *code = ReasonCode::granted(request.options.qos);
             }
         }
         let debt = SubscribeDebt {
@@ -191,15 +201,11 @@ impl Shard {
         };
         let mut codes = Vec::new();
         for text in filters {
-            let removed = self.remove_filter(env, session, text);
-            if removed {
+            let code = self.remove_filter(env, session, text);
+            if code == ReasonCode::Success {
                 self.observe_filter(session, text, Subscribing::Ends);
             }
-            codes.push(if removed {
-                ReasonCode::Success
-            } else {
-                ReasonCode::NoSubscriptionExisted
-            });
+            codes.push(code);
         }
         let durable = self
             .session(session)
@@ -292,7 +298,18 @@ impl Shard {
         if filter.exceeds_levels(self.config.limits.topic_levels_max) {
             return Entered::Code(ReasonCode::TopicFilterInvalid);
         }
-        let options = request.options;
+        let connection = &self.config.connection;
+        // MQTT 5 clients that ask for it in spite of CONNACK are closed before this (E5) [3:MQTT-3.8.3-2].
+        if filter.has_wildcard() && !connection.wildcard_subscription_available {
+            return Entered::Code(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        let is_shared = matches!(parsed, SubscriptionFilter::Shared { .. });
+        if is_shared && !connection.shared_subscription_available {
+            return Entered::Code(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        let mut options = request.options;
+        // [MQTT-3.2.2-10] (E15)
+        options.qos = options.qos.min(connection.maximum_qos);
         let code = ReasonCode::granted(options.qos);
         let full = self.session(key).is_none_or(|session| {
             session.subscriptions.len() + session.shared.len() + session.joining.len()
@@ -448,15 +465,16 @@ impl Shard {
         })
     }
 
-    fn remove_filter(&mut self, env: Env<'_>, key: SessionKey, text: &str) -> bool {
-        match SubscriptionFilter::parse(text) {
+    /// Ends one subscription, and says what UNSUBACK is to say of it.
+    fn remove_filter(&mut self, env: Env<'_>, key: SessionKey, text: &str) -> ReasonCode {
+        let existed = match SubscriptionFilter::parse(text) {
             Ok(SubscriptionFilter::Plain(filter)) => env
                 .index
                 .filter_id(filter)
                 .is_some_and(|id| self.remove_subscriber(env, key, id)),
             Ok(SubscriptionFilter::Shared { group, filter }) => {
                 let Some(session) = self.session_mut(key) else {
-                    return false;
+                    return ReasonCode::NoSubscriptionExisted;
                 };
                 let name = GroupName {
                     share: ByteStr::from(group.as_str()),
@@ -471,7 +489,12 @@ impl Shard {
                 }
                 joining || joined.is_some()
             }
-            Err(_) => false,
+            Err(_) => return ReasonCode::TopicFilterInvalid,
+        };
+        if existed {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoSubscriptionExisted
         }
     }
 

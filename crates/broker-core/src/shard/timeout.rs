@@ -12,7 +12,7 @@ impl Shard {
     pub fn handle_timeout(&mut self, env: Env<'_>) {
         for _ in 0..TIMEOUT_BUDGET {
             match self.timers.pop_due(env.now.tick) {
-                Some(Timer::KeepAlive(connection)) => self.keep_alive_due(env, connection),
+                Some(Timer::Connection(connection)) => self.connection_due(env, connection),
                 Some(Timer::Will(session)) => self.will_due(env, session),
                 Some(Timer::SessionExpiry(session)) => self.session_due(env, session),
                 None => break,
@@ -22,11 +22,11 @@ impl Shard {
     }
 
     /// The timer is lazy: packets that came since it was armed only move the deadline.
-    fn keep_alive_due(&mut self, env: Env<'_>, key: ConnectionKey) {
+    fn connection_due(&mut self, env: Env<'_>, key: ConnectionKey) {
         let Some(connection) = self.running_mut(key) else {
             return;
         };
-        connection.keep_alive_due = None;
+        connection.timeout_due = None;
         let Some(wire) = connection.wire() else {
             return;
         };
@@ -35,10 +35,11 @@ impl Shard {
                 self.stats.keep_alive_closes += 1;
                 self.close(env, key, CloseReason::KeepAlive);
             }
+            Some(TimeoutKind::Authentication) => self.close(env, key, CloseReason::NotAuthorized),
             _ => {
                 if let Some(deadline) = wire.poll_timeout() {
-                    connection.keep_alive_due = Some(deadline);
-                    self.timers.arm(deadline, Timer::KeepAlive(key));
+                    connection.timeout_due = Some(deadline);
+                    self.timers.arm(deadline, Timer::Connection(key));
                 }
             }
         }

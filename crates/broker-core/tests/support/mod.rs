@@ -488,6 +488,7 @@ impl Rig {
         if link.pump.connection().is_none() {
             match link.pump.handshake(now.tick, &input) {
                 Handshake::NeedInput => return false,
+                Handshake::Auth(_) => panic!("the rig challenges nobody"),
                 Handshake::Failed => {
                     if let Some(output) = link.pump.handshake_output() {
                         drain_output(output, &mut link.from_broker);

@@ -107,7 +107,7 @@ async fn a_protocol_error_is_explained_even_to_a_client_that_goes_on_sending() {
     })
     .await;
     read.expect("the end, and no reset");
-    // DISCONNECT, protocol error [MQTT-3.1.0-2].
+    // DISCONNECT, protocol error [5:MQTT-3.1.0-2].
     assert_eq!(received[received.len() - 3..], [0xE0, 1, 0x82]);
 }
 

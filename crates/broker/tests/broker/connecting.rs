@@ -1,5 +1,6 @@
 //! CONNECT, from the first byte to the answer.
 
+use std::collections::HashSet;
 use std::num::NonZeroU16;
 
 use whimbrel_broker::codec::{
@@ -13,6 +14,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn clients_of_every_version_connect_and_reach_each_other() {
+    // [3:MQTT-7.1.1-1] [5:MQTT-4.2-1] over TCP.
     let broker = start(builder()).await;
     let ids = client_id_per_shard();
     let versions = [
@@ -80,18 +82,34 @@ async fn connect_may_come_byte_by_byte() {
 
 #[tokio::test]
 async fn an_empty_client_id_is_replaced_in_mqtt_5_whatever_clean_start_says() {
+    // [5:MQTT-3.1.3-6] [5:MQTT-3.1.3-7] [5:MQTT-3.2.2-16] (A3)
     let broker = start(builder()).await;
-    for clean_start in [true, false] {
-        let mut connect = connect("");
-        connect.clean_start = clean_start;
-        let (_, connack) = Client::connect_with(&broker, connect).await;
+    let mut seen = HashSet::new();
+    for clean_start in [true, false, true, false] {
+        let mut unnamed = connect("");
+        unnamed.clean_start = clean_start;
+        unnamed.properties.session_expiry_secs = 100;
+        let (mut client, connack) = Client::connect_with(&broker, unnamed).await;
+        assert!(!connack.session_present);
         let assigned = connack.properties.assigned_client_id;
-        assert!(assigned.is_some_and(|id| !id.is_empty()));
+        let assigned = assigned.expect("an id is assigned");
+        assert!(!assigned.is_empty());
+        assert!(seen.insert(assigned.clone()), "{assigned} is another's");
+
+        // From here on it is as if the client had sent it.
+        client.subscribe("kept", QoS::AtLeastOnce).await;
+        client.disconnect().await;
+        let mut named = connect(&assigned);
+        named.clean_start = false;
+        let (_, connack) = Client::connect_with(&broker, named).await;
+        assert!(connack.session_present);
+        assert_eq!(connack.properties.assigned_client_id, None);
     }
 }
 
 #[tokio::test]
 async fn an_empty_client_id_needs_a_clean_session_in_3_1_1_and_is_refused_in_3_1() {
+    // [3:MQTT-3.1.3-6] [3:MQTT-3.1.3-8] [U31-002] (A4)
     let broker = start(builder()).await;
     // Protocol name, level, flags, keep alive, and an empty client id.
     let v31 = |flags| [b"\x10\x0e\0\x06MQIsdp\x03", &[flags, 0, 0, 0, 0][..]].concat();
@@ -99,7 +117,7 @@ async fn an_empty_client_id_needs_a_clean_session_in_3_1_1_and_is_refused_in_3_1
     let refused = ReasonCode::ClientIdentifierNotValid;
     for (version, bytes, reason) in [
         (ProtocolVersion::V31, v31(CLEAN_SESSION), refused),
-        (ProtocolVersion::V311, v311(0), refused), // [3.1.1 MQTT-3.1.3-8]
+        (ProtocolVersion::V311, v311(0), refused),
         (
             ProtocolVersion::V311,
             v311(CLEAN_SESSION),
@@ -112,6 +130,23 @@ async fn an_empty_client_id_needs_a_clean_session_in_3_1_1_and_is_refused_in_3_1
             panic!("not a CONNACK");
         };
         assert_eq!(connack.reason, reason);
+        if reason.is_error() {
+            client.expect_end().await;
+        }
+    }
+    // Two of them are two clients.
+    let mut unnamed = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::open(&broker, ProtocolVersion::V311).await;
+        client.send_bytes(&v311(CLEAN_SESSION)).await;
+        assert!(matches!(client.receive().await, Packet::ConnAck(_)));
+        client.subscribe("both", QoS::AtMostOnce).await;
+        unnamed.push(client);
+    }
+    let mut publisher = Client::connect(&broker, "publisher").await;
+    publisher.publish("both", b"here").await;
+    for client in &mut unnamed {
+        assert_eq!(client.expect_publish().await.payload(), b"here");
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here sleeps: each test waits for a packet, an event or a figure, for at most
 //! [`support::PATIENCE`].
 
+mod authentication;
 mod closing;
 mod connecting;
 mod embedding;

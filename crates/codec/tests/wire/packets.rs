@@ -19,9 +19,9 @@ const V31: ProtocolVersion = ProtocolVersion::V31;
 const V311: ProtocolVersion = ProtocolVersion::V311;
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
-// MQTT-3.1.3-1
 #[test]
 fn connect_has_all_its_fields_in_every_version() {
+    // [3:MQTT-3.1.2-9] [3:MQTT-3.1.3-1] [5:MQTT-3.1.2-9] [5:MQTT-3.1.3-1]
     let will = Will {
         topic: topic("w"),
         payload: Bytes::from_static(b"bye"),
@@ -170,7 +170,7 @@ fn publish_properties_are_read_in_place() {
     );
     assert_eq!(properties.iter().count(), 10);
 
-    // What is forwarded lacks what belongs to the connection. [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    // What is forwarded lacks what belongs to the connection.
     let message = MessageProperties::from_publish(properties);
     let forwarded = message.as_properties();
     assert_eq!(forwarded.topic_alias(), None);
@@ -363,13 +363,17 @@ fn fast_encoders_write_what_the_packets_write() {
     }
 }
 
-// MQTT-3.2.2-8, 3.4.2-1, 3.5.2-1, 3.6.2-1, 3.7.2-1, 3.9.3-2, 3.11.3-2, 3.14.2-1, 3.15.2-1
 #[test]
 fn a_reason_code_of_another_packet_is_not_sent() {
+    // [5:MQTT-3.2.2-8] [5:MQTT-3.4.2-1] [5:MQTT-3.5.2-1] [5:MQTT-3.6.2-1] [5:MQTT-3.7.2-1]
+    // [5:MQTT-3.9.3-2] [5:MQTT-3.11.3-2] [5:MQTT-3.14.2-1] [5:MQTT-3.15.2-1]
     let empty = || Authentication::default();
-    let all: [fn(ReasonCode) -> Packet; 5] = [
+    let all: [fn(ReasonCode) -> Packet; 8] = [
         |reason| Packet::ConnAck(Box::new(ConnAck::new(reason))),
+        |reason| Packet::PubAck(Ack::new(PacketId::MIN, reason)),
+        |reason| Packet::PubRec(Ack::new(PacketId::MIN, reason)),
         |reason| Packet::PubRel(Ack::new(PacketId::MIN, reason)),
+        |reason| Packet::PubComp(Ack::new(PacketId::MIN, reason)),
         |reason| {
             Packet::SubAck(Box::new(SubAck {
                 id: PacketId::MIN,
@@ -540,9 +544,9 @@ fn properties_that_cannot_be_sent_are_refused_when_they_are_built() {
     assert!(builder().correlation_data(b"\0").build().is_ok());
 }
 
-// MQTT-3.2.2-6 of 3.1.1, U31-003, U31-004
 #[test]
 fn older_versions_get_the_nearest_code() {
+    // [3:MQTT-3.9.3-2] [U31-003] [U31-004]
     let connack = |reason| {
         let mut connack = ConnAck::new(reason);
         connack.session_present = true;

@@ -6,7 +6,8 @@ use whimbrel_codec::{
     ConnAck, Connect, Decoded, Packet, PacketRef, ProtocolVersion, QoS, decode_ref,
 };
 
-use super::{ClientConnection, State, Terms};
+use super::subscription_ids::GivenIds;
+use super::{ClientConnection, State, Terms, authentication};
 use crate::config::PACKET_SIZE_MAX;
 use crate::event::{ClientEvent, ClientInput, Connected};
 use crate::timer::Timer;
@@ -47,6 +48,7 @@ impl<M> ClientConnection<M> {
         }
         self.flow.version = connect.version;
         self.take_own_limits(now, &connect);
+        self.authentication = authentication::begun(&connect);
         let _ = self
             .flow
             .put_packet(&mut Packet::Connect(Box::new(connect)))?;
@@ -67,7 +69,7 @@ impl<M> ClientConnection<M> {
         };
         let event = match packet {
             PacketRef::ConnAck(connack) => self.handle_conn_ack(connack.into_owned())?,
-            PacketRef::Auth(_) => return Err(ProtocolError::UnexpectedAuth),
+            PacketRef::Auth(auth) => self.handle_auth(auth)?,
             _ => {
                 let packet_type = packet.packet_type();
                 return Err(ProtocolError::FirstPacketNotConnAck { packet_type });
@@ -91,6 +93,7 @@ impl<M> ClientConnection<M> {
                 discarded: None,
             })));
         }
+        self.finish_authentication(&connack)?;
         let local = self.local_session.take();
         let is_present = match self.flow.version {
             // Has no Session Present; a server that was asked to keep the session has kept it [3:MQTT-4.4.0-1].
@@ -103,6 +106,9 @@ impl<M> ClientConnection<M> {
             return Err(ProtocolError::SessionPresent);
         }
         self.take_server_limits(&connack);
+        if is_present {
+            self.given_ids = GivenIds::Unknown;
+        }
         let (resumed, discarded) = if is_present {
             (local, None)
         } else {
@@ -164,6 +170,10 @@ impl<M> ClientConnection<M> {
         let limits = &mut self.flow.limits;
         // [MQTT-4.9.0-1]
         limits.in_flight_max = limits.in_flight_max.min(properties.receive_maximum.get());
+        // [MQTT-3.2.2-17] [MQTT-3.2.2-18]
+        limits.sent_alias_max = properties
+            .topic_alias_max
+            .min(self.config.sent_topic_alias_max);
         // [MQTT-3.2.2-15]
         if let Some(size_max) = properties.packet_size_max {
             limits.packet_size_max = usize::try_from(size_max.get()).unwrap_or(usize::MAX);

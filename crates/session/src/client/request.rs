@@ -65,13 +65,18 @@ impl<M> ClientConnection<M> {
         request: SubscribeRequest,
     ) -> Result<PacketId, RequestRefused> {
         let filters = request.filters.len();
+        let subscription_id = request.subscription_id;
         let packet = Packet::Subscribe(Subscribe {
             id: self.flow.session.next_packet_id(),
             filters: request.filters,
-            subscription_id: request.subscription_id,
+            subscription_id,
             user_properties: request.user_properties,
         });
-        self.request(now, Request::Subscribe { filters }, packet)
+        let packet_id = self.request(now, Request::Subscribe { filters }, packet)?;
+        if let Some(id) = subscription_id {
+            self.given_ids.give(id);
+        }
+        Ok(packet_id)
     }
 
     /// Sends UNSUBSCRIBE under the id that is returned and that [`ClientEvent::UnsubAck`] repeats.

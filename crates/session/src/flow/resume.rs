@@ -112,7 +112,7 @@ impl<M> Flow<M> {
             delivery = delivery.repeated();
         }
         let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
-        match self.put_publish(fan_out, &target) {
+        match self.put_publish(fan_out, target) {
             Ok(()) => {}
             Err(Unsent::TooLarge) => return self.abandon_resend(),
             Err(Unsent::OutputFull) => return Err(ResendRefused::OutputFull),

@@ -8,6 +8,7 @@ use whimbrel_codec::{
 };
 
 use super::{Requested, ServerConnection, State};
+use crate::authentication::{Exchange, Turn};
 use crate::config::PACKET_SIZE_MAX;
 use crate::diagnostics::Fit;
 use crate::event::{ServerEvent, ServerInput};
@@ -24,8 +25,11 @@ pub struct Accept<M> {
     /// What MQTT 5 clients are told.
     ///
     /// Session expiry and server keep alive in it are in force from now on, and an assigned client id is the
-    /// caller's to give. What the configuration decides is filled in from there: receive maximum, topic alias
-    /// maximum, maximum packet size, maximum QoS and retain available.
+    /// caller's to give. Of an enhanced authentication the data count: its method is that of CONNECT
+    /// [MQTT-4.12.0-5], and without one there neither is here [MQTT-4.12.0-6]. Response information is told to
+    /// those that asked for it [MQTT-3.1.2-28]. What the configuration decides is filled in from there: receive
+    /// maximum, topic alias maximum, maximum packet size, maximum QoS, and whether retained messages, wildcards,
+    /// subscription identifiers and shared subscriptions are available.
     pub properties: ConnAckProperties,
 }
 
@@ -93,6 +97,9 @@ impl<M> ServerConnection<M> {
             self.session_expiry = SessionExpiry::from_secs(seconds);
         }
         self.state = State::Connected;
+        if let Some(exchange) = &mut self.authentication {
+            exchange.finish();
+        }
         self.has_session = true;
         self.flow.start(resumed, self.config.topic_alias_maximum);
         self.timers.set(Timer::Handshake, None);
@@ -182,10 +189,25 @@ impl<M> ServerConnection<M> {
             return;
         };
         self.flow.version = version;
-        let reason = error.reason_code();
-        if reason.allowed_in(PacketType::ConnAck) {
-            self.answer_connect_with_failure(reason);
+        if error.reason_code().allowed_in(PacketType::ConnAck) {
+            self.answer_connect_with_error(&ProtocolError::Decode(*error));
         }
+    }
+
+    /// CONNACK for a CONNECT, or what came between it and its answer, that broke the protocol.
+    pub(super) fn answer_connect_with_error(&mut self, error: &ProtocolError) {
+        let reason = Some(error.reason_code())
+            .filter(|reason| reason.allowed_in(PacketType::ConnAck))
+            .unwrap_or(ReasonCode::ProtocolError);
+        let properties = ConnAckProperties {
+            reason_string: self.reason_string(error),
+            ..ConnAckProperties::default()
+        };
+        let written = self.put_failure(reason, properties);
+        debug_assert!(
+            written.is_ok(),
+            "a CONNACK with a short reason can be encoded"
+        );
     }
 
     fn take_limits(&mut self, connect: &Connect) {
@@ -202,7 +224,12 @@ impl<M> ServerConnection<M> {
         self.requested = Requested {
             keep_alive_secs: connect.keep_alive_secs,
             session_expiry,
+            response_information: properties.request_response_information,
         };
+        self.authentication = properties.authentication.as_ref().map(|begun| {
+            // The caller is asked first.
+            Box::new(Exchange::new(begun.method.clone(), Turn::Own))
+        });
         self.session_expiry = session_expiry;
         if connect.version.is_v5() {
             let limits = &mut self.flow.limits;
@@ -210,6 +237,9 @@ impl<M> ServerConnection<M> {
             let receive_maximum = properties.receive_maximum.get();
             limits.in_flight_max = limits.in_flight_max.min(receive_maximum);
             limits.problem_information = properties.request_problem_information;
+            limits.sent_alias_max = properties
+                .topic_alias_max
+                .min(self.config.sent_topic_alias_max);
             if let Some(size_max) = properties.packet_size_max {
                 limits.packet_size_max = usize::try_from(size_max.get()).unwrap_or(usize::MAX);
             }
@@ -225,6 +255,15 @@ impl<M> ServerConnection<M> {
             packet_size_max: packet_size_max.filter(|size_max| size_max.get() < PACKET_SIZE_MAX),
             maximum_qos: self.config.maximum_qos,
             retain_available: self.config.retain_available,
+            wildcard_subscription_available: self.config.wildcard_subscription_available,
+            subscription_id_available: self.config.subscription_id_available,
+            shared_subscription_available: self.config.shared_subscription_available,
+            response_information: properties
+                .response_information
+                .filter(|_| self.requested.response_information),
+            authentication: self.authentication.as_ref().map(|exchange| {
+                exchange.with_data(properties.authentication.and_then(|said| said.data))
+            }),
             ..properties
         }
     }
@@ -276,6 +315,7 @@ pub(super) fn initial_limits(config: &ServerConfig) -> FlowLimits {
         in_flight_max: config.in_flight_max.get(),
         packet_size_max: usize::MAX,
         output_bytes_max: config.output_bytes_max,
+        sent_alias_max: 0,
         problem_information: true,
     }
 }

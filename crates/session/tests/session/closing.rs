@@ -30,7 +30,7 @@ fn end(side: &mut Driven) {
 
 #[test]
 fn a_server_tells_why_it_ends_the_connection_in_version_5() {
-    // [MQTT-3.1.4-3] [3:MQTT-3.1.4-2] [MQTT-3.14.4-2] [MQTT-4.13.2-1]
+    // [5:MQTT-3.14.4-2] [5:MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         end(&mut side);
@@ -45,7 +45,7 @@ fn a_server_tells_why_it_ends_the_connection_in_version_5() {
 
 #[test]
 fn a_client_says_goodbye_in_every_version() {
-    // [3:MQTT-3.14.4-1] [MQTT-3.14.4-2]
+    // [3:MQTT-3.14.4-1] [5:MQTT-3.14.4-2]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Client, version);
         end(&mut side);
@@ -57,7 +57,7 @@ fn a_client_says_goodbye_in_every_version() {
 
 #[test]
 fn nothing_is_sent_after_disconnect() {
-    // [MQTT-3.14.4-1] [3:MQTT-3.14.4-1]
+    // [3:MQTT-3.14.4-2] [5:MQTT-3.14.4-1]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let token = side.feed_one(&publish(QoS::AtLeastOnce, 1, "m")).token();
@@ -99,7 +99,7 @@ fn input_after_the_end_is_ignored() {
 
 #[test]
 fn a_clients_disconnect_is_told_and_closes() {
-    // [U311-011] [U5-084]
+    // [U5-084] [U311-011]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let seen = side.feed_one(&disconnect(ReasonCode::NORMAL_DISCONNECTION));
@@ -114,7 +114,7 @@ fn a_clients_disconnect_is_told_and_closes() {
 
 #[test]
 fn a_servers_disconnect_is_told_and_closes_in_version_5() {
-    // [U5-084]
+    // [5:MQTT-4.13.2-1] [U5-084]
     let mut side = Driven::connected(Role::Client, ProtocolVersion::V5);
     let seen = side.feed_one(&disconnect(ReasonCode::ServerShuttingDown));
     let Seen::Disconnect(told) = seen else {
@@ -162,7 +162,7 @@ fn disconnect_replaces_the_session_expiry() {
 
 #[test]
 fn disconnect_can_not_raise_the_session_expiry_from_0() {
-    // [U5-082] B2 B3
+    // [U5-082] (B2) (B3)
     let version = ProtocolVersion::V5;
     for role in [Role::Server, Role::Client] {
         let mut setup = Setup::new(version);
@@ -198,7 +198,7 @@ fn expiry_0_at_disconnect_is_legal_after_expiry_0() {
 
 #[test]
 fn a_server_never_sends_a_session_expiry_and_a_client_never_takes_one() {
-    // [MQTT-3.14.2-2]
+    // [5:MQTT-3.14.2-2]
     let version = ProtocolVersion::V5;
     let mut side = Driven::connected(Role::Server, version);
     let mut packet = Disconnect::new(ReasonCode::AdministrativeAction);
@@ -222,7 +222,7 @@ fn a_server_never_sends_a_session_expiry_and_a_client_never_takes_one() {
 
 #[test]
 fn reason_codes_of_the_other_side_break_the_protocol() {
-    // [MQTT-3.14.2-1]
+    // [5:MQTT-3.14.2-1]
     let version = ProtocolVersion::V5;
     for (role, reason) in [
         (Role::Server, ReasonCode::ServerShuttingDown),
@@ -239,7 +239,7 @@ fn reason_codes_of_the_other_side_break_the_protocol() {
 
 #[test]
 fn own_disconnects_keep_to_the_own_column() {
-    // [MQTT-3.14.2-1]
+    // [5:MQTT-3.14.2-1]
     let version = ProtocolVersion::V5;
     let packet_type = PacketType::Disconnect;
     for reason in ReasonCode::ALL {
@@ -267,7 +267,7 @@ fn own_disconnects_keep_to_the_own_column() {
 
 #[test]
 fn a_broken_protocol_is_answered_before_the_close() {
-    // [MQTT-4.13.1-1] [U5-111] [3:MQTT-4.8.0-1]
+    // [3:MQTT-2.2.2-2] [3:MQTT-4.8.0-1] [5:MQTT-4.13.1-1] [U5-110] [U5-111]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         // A reserved packet type.

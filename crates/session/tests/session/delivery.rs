@@ -97,7 +97,8 @@ fn first_occurrences(items: &[u32]) -> Vec<u32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// [MQTT-4.3.2-*] [MQTT-4.3.3-*] [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+    // [3:MQTT-4.3.2-1] [3:MQTT-4.3.2-2] [3:MQTT-4.3.3-1] [3:MQTT-4.3.3-2] [3:MQTT-4.4.0-1]
+    // [3:MQTT-4.6.0-1] [5:MQTT-4.3.2-3] [5:MQTT-4.3.3-10] [5:MQTT-4.4.0-1] [5:MQTT-4.6.0-1]
     #[test]
     fn qos_1_arrives_at_least_once_and_qos_2_exactly_once_in_order(
         terms in terms(),
@@ -162,7 +163,7 @@ fn without_loss_every_message_arrives_once() {
 
 #[test]
 fn an_idle_pair_stays_connected_by_pings() {
-    // [MQTT-3.1.2-20] [MQTT-3.1.2-22]
+    // [3:MQTT-3.1.2-23] [3:MQTT-3.1.2-24] [5:MQTT-3.1.2-20] [5:MQTT-3.1.2-22]
     for version in VERSIONS {
         let terms = Terms {
             version,

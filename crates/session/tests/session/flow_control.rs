@@ -10,7 +10,7 @@ use crate::support::{
 
 #[test]
 fn a_used_up_quota_holds_back_publications_only() {
-    // [MQTT-4.9.0-2] [MQTT-4.9.0-3] [MQTT-3.3.4-7] [MQTT-3.3.4-8] [MQTT-3.3.4-9] [MQTT-3.3.4-10]
+    // [5:MQTT-4.9.0-2] [5:MQTT-4.9.0-3] [5:MQTT-3.3.4-7] [5:MQTT-3.3.4-8] [5:MQTT-3.3.4-9] [5:MQTT-3.3.4-10]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(2).connect(role);
         side.publish(QoS::AtLeastOnce, 1).expect("room");
@@ -29,7 +29,7 @@ fn a_used_up_quota_holds_back_publications_only() {
 
 #[test]
 fn the_smaller_of_both_limits_is_the_quota() {
-    // [MQTT-4.9.0-1]
+    // [5:MQTT-4.9.0-1]
     let version = ProtocolVersion::V5;
     for (own, peers) in [(1, 5), (5, 1)] {
         let mut setup = Setup::new(version).peer_receive_maximum(peers);
@@ -83,7 +83,7 @@ fn the_window_spans_a_bounded_part_of_the_ids() {
 
 #[test]
 fn more_than_the_receive_maximum_breaks_the_protocol() {
-    // [U5-053] D4
+    // [U5-053] (D4)
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Setup::new(version).own_receive_maximum(2).connect(role);
@@ -104,7 +104,7 @@ fn more_than_the_receive_maximum_breaks_the_protocol() {
 
 #[test]
 fn qos_0_and_repeats_take_no_unit_of_the_receive_maximum() {
-    // [MQTT-4.3.3-10]
+    // [5:MQTT-4.3.3-10]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Setup::new(version).own_receive_maximum(1).connect(role);
@@ -120,7 +120,7 @@ fn qos_0_and_repeats_take_no_unit_of_the_receive_maximum() {
 
 #[test]
 fn a_unit_comes_back_with_puback_pubcomp_and_an_error_pubrec() {
-    // [MQTT-3.3.4-7]
+    // [U5-107]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Setup::new(version).own_receive_maximum(1).connect(role);

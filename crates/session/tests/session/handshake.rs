@@ -51,7 +51,8 @@ fn conn_ack(server: &mut ServerConnection<u32>, version: ProtocolVersion) -> Con
 
 #[test]
 fn an_accepted_connect_gets_connack_and_session_present_as_it_is() {
-    // [3:MQTT-3.2.2-1] [3:MQTT-3.2.2-2] [3:MQTT-3.2.2-3] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.4-5]
+    // [3:MQTT-3.1.4-4] [3:MQTT-3.2.0-1] [3:MQTT-3.2.2-1] [3:MQTT-3.2.2-2] [3:MQTT-3.2.2-3]
+    // [5:MQTT-3.1.4-5] [5:MQTT-3.2.2-2] [5:MQTT-3.2.2-3]
     for version in VERSIONS {
         for resumed in [false, true] {
             let mut server = asked(Setup::new(version).connect);
@@ -73,7 +74,7 @@ fn an_accepted_connect_gets_connack_and_session_present_as_it_is() {
 
 #[test]
 fn the_configuration_is_announced() {
-    // [MQTT-3.2.2-9]
+    // [5:MQTT-3.2.2-9]
     let config = {
         let mut config = ServerConfig::default();
         config.receive_maximum = NonZeroU16::new(5).expect("not 0");
@@ -105,7 +106,7 @@ fn the_configuration_is_announced() {
 
 #[test]
 fn session_expiry_comes_from_connect_unless_connack_replaces_it() {
-    // [U5-037] B1
+    // [U5-019] (B1)
     let expiry_of = |version, clean_start, seconds| {
         let mut connect = Connect::new(version, "c");
         connect.clean_start = clean_start;
@@ -124,12 +125,13 @@ fn session_expiry_comes_from_connect_unless_connack_replaces_it() {
 
 #[test]
 fn nothing_is_decoded_while_connect_waits_for_its_answer() {
-    // U5-034 A13
+    // [3:MQTT-3.2.0-1] [5:MQTT-3.2.0-1] [U5-034] [U311-005] (A13)
     for version in VERSIONS {
         let mut server = asked(Setup::new(version).connect);
         let early = encoded(&publish(QoS::AtLeastOnce, 1, "m"), version);
         let handled = server.handle_input(NOW, &early).expect("held");
         assert_eq!((handled.consumed, handled.hold), (0, Some(Hold::Handshake)));
+        assert!(server.output().is_empty(), "nothing goes before CONNACK");
         server
             .accept(NOW, Accept::new_session())
             .expect("CONNECT waits");
@@ -140,7 +142,8 @@ fn nothing_is_decoded_while_connect_waits_for_its_answer() {
 
 #[test]
 fn a_refusal_is_told_in_the_words_of_the_version() {
-    // [3:MQTT-3.2.2-4] [3:MQTT-3.2.2-5] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1]
+    // [3:MQTT-3.2.2-4] [3:MQTT-3.2.2-5] [5:MQTT-3.1.4-2] [5:MQTT-3.2.2-6] [5:MQTT-3.2.2-7]
+    // [5:MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut server = asked(Setup::new(version).connect);
         server
@@ -156,7 +159,7 @@ fn a_refusal_is_told_in_the_words_of_the_version() {
 
 #[test]
 fn a_refusal_without_a_return_code_is_silent_in_3_x() {
-    // [3:MQTT-3.2.2-6] [MQTT-4.13.2-1]
+    // [3:MQTT-3.2.2-6]
     for version in [ProtocolVersion::V31, ProtocolVersion::V311] {
         let mut server = asked(Setup::new(version).connect);
         let refused = server.refuse(ReasonCode::MalformedPacket);
@@ -211,7 +214,7 @@ fn accept_without_connect_is_a_usage_error_and_keeps_the_session() {
 
 #[test]
 fn a_first_packet_that_is_not_connect_closes_silently() {
-    // [3:MQTT-3.1.0-1] [MQTT-3.1.0-1] [MQTT-3.14.0-1]
+    // [3:MQTT-3.1.0-1] [5:MQTT-3.1.0-1] [5:MQTT-3.14.0-1]
     for version in VERSIONS {
         let mut server = server();
         let bytes = encoded(&publish(QoS::AtMostOnce, 1, "m"), version);
@@ -229,7 +232,7 @@ fn a_first_packet_that_is_not_connect_closes_silently() {
 
 #[test]
 fn a_second_connect_breaks_the_protocol() {
-    // [3:MQTT-3.1.0-2] [MQTT-3.1.0-2]
+    // [3:MQTT-3.1.0-2] [5:MQTT-3.1.0-2]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let connect = Packet::Connect(Box::new(Setup::new(version).connect));
@@ -241,7 +244,7 @@ fn a_second_connect_breaks_the_protocol() {
 
 #[test]
 fn an_unknown_level_is_answered_and_a_wrong_name_is_not() {
-    // [3:MQTT-3.1.2-2] [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+    // [3:MQTT-3.1.2-1] [3:MQTT-3.1.2-2] [5:MQTT-3.1.2-1] [5:MQTT-3.1.2-2]
     let answer_to = |bytes: &[u8]| {
         let mut server = server();
         let error = server.handle_input(NOW, bytes).expect_err("unsupported");
@@ -265,7 +268,7 @@ fn an_unknown_level_is_answered_and_a_wrong_name_is_not() {
 
 #[test]
 fn a_malformed_connect_is_answered_in_version_5_only() {
-    // [3:MQTT-3.1.4-1] [MQTT-3.1.4-1] A8 A9
+    // [3:MQTT-3.1.4-1] [5:MQTT-3.1.4-1] (A8) (A9)
     for version in VERSIONS {
         let mut server = server();
         let mut bytes = connect_packet(Setup::new(version).connect);
@@ -333,19 +336,72 @@ fn a_connect_without_an_answer_is_refused_as_unavailable() {
 
 #[test]
 fn input_after_a_refusal_is_ignored() {
-    // [MQTT-3.1.4-6]
-    let version = ProtocolVersion::V5;
-    let mut server = asked(Setup::new(version).connect);
-    server.refuse(ReasonCode::Banned).expect("CONNECT waits");
-    let late = encoded(&publish(QoS::AtLeastOnce, 1, "m"), version);
-    let handled = server.handle_input(NOW, &late).expect("ignored");
-    assert_eq!(handled.consumed, late.len());
-    assert!(handled.event.is_none());
+    // [3:MQTT-3.1.4-5] [5:MQTT-3.1.4-6]
+    for version in VERSIONS {
+        let mut server = asked(Setup::new(version).connect);
+        server.refuse(ReasonCode::Banned).expect("CONNECT waits");
+        assert_eq!(conn_ack(&mut server, version).reason, told(version));
+        let late = encoded(&publish(QoS::AtLeastOnce, 1, "m"), version);
+        let handled = server.handle_input(NOW, &late).expect("ignored");
+        assert_eq!(handled.consumed, late.len());
+        assert!(handled.event.is_none());
+        assert!(server.output().is_empty());
+    }
+}
+
+/// A ban, in the words of the version.
+fn told(version: ProtocolVersion) -> ReasonCode {
+    if version.is_v5() {
+        ReasonCode::Banned
+    } else {
+        ReasonCode::NotAuthorized
+    }
+}
+
+#[test]
+fn a_refused_client_id_is_told_and_the_connection_closed() {
+    // [3:MQTT-3.1.3-9] [5:MQTT-3.1.3-8]
+    for version in VERSIONS {
+        let mut server = asked(Setup::new(version).connect);
+        let refused = server.refuse(ReasonCode::ClientIdentifierNotValid);
+        refused.expect("CONNECT waits");
+        let expected: &[u8] = if version.is_v5() {
+            b"\x20\x03\0\x85\0"
+        } else {
+            b"\x20\x02\0\x02"
+        };
+        assert_eq!(output_of(&mut server), expected);
+        assert!(server.is_closing());
+    }
+}
+
+#[test]
+fn a_connect_is_answered_once() {
+    // [5:MQTT-3.2.0-2]
+    for version in VERSIONS {
+        let connect = Setup::new(version).connect;
+        let mut server = asked(connect.clone());
+        server
+            .accept(NOW, Accept::new_session())
+            .expect("CONNECT waits");
+        assert!(!output_of(&mut server).is_empty());
+        let again = server.accept(NOW, Accept::new_session());
+        assert_eq!(again, Err(UsageError::NoConnectWaiting));
+        let again = server.refuse(ReasonCode::Banned);
+        assert_eq!(again, Err(UsageError::NoConnectWaiting));
+        let second = connect_packet(connect);
+        let error = server.handle_input(NOW, &second);
+        assert_eq!(error.err(), Some(ProtocolError::ConnectTwice));
+        let bytes = output_of(&mut server);
+        let sent = decoded(&bytes, version);
+        let is_connack = |packet: &Packet| matches!(packet, Packet::ConnAck(_));
+        assert!(!sent.iter().any(is_connack), "{sent:?}");
+    }
 }
 
 #[test]
 fn auth_without_a_method_breaks_the_protocol() {
-    // [U5-090] [MQTT-4.12.0-6]
+    // [U5-090]
     for role in [Role::Client, Role::Server] {
         let mut side = Driven::connected(role, ProtocolVersion::V5);
         let auth = Packet::Auth(Box::new(Auth {
@@ -363,7 +419,7 @@ fn auth_without_a_method_breaks_the_protocol() {
 
 #[test]
 fn a_client_told_of_a_session_it_does_not_have_closes() {
-    // [MQTT-3.2.2-4] [U311-008]
+    // [5:MQTT-3.2.2-4] [U311-008]
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         for clean_start in [true, false] {
             let mut connect = Setup::new(version).connect;
@@ -403,7 +459,7 @@ fn refused_connack(
 
 #[test]
 fn a_refused_client_keeps_its_session() {
-    // [MQTT-4.13.2-1]
+    // [5:MQTT-4.13.2-1]
     for version in VERSIONS {
         let mut client: ClientConnection<u32> =
             ClientConnection::new(Epoch(1), &ClientConfig::default());
@@ -426,7 +482,7 @@ fn a_refused_client_keeps_its_session() {
 
 #[test]
 fn a_server_that_starts_without_connack_breaks_the_protocol() {
-    // [MQTT-3.2.0-1]
+    // [3:MQTT-3.2.0-1] [5:MQTT-3.2.0-1]
     for version in VERSIONS {
         let mut client: ClientConnection<u32> =
             ClientConnection::new(Epoch(1), &ClientConfig::default());
@@ -467,7 +523,6 @@ fn a_client_connects_once() {
 
 #[test]
 fn a_client_announces_the_size_it_decodes() {
-    // [U5-022]
     let mut client: ClientConnection<u32> =
         ClientConnection::new(Epoch(1), &ClientConfig::default());
     let connect = Setup::new(ProtocolVersion::V5).connect;

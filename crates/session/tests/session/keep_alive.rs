@@ -17,7 +17,7 @@ fn at(milliseconds: u64) -> Tick {
 
 #[test]
 fn a_silent_client_is_closed_after_one_and_a_half_intervals() {
-    // [3:MQTT-3.1.2-24] [MQTT-3.1.2-22] F1
+    // [3:MQTT-3.1.2-24] [5:MQTT-3.1.2-22] [5:MQTT-3.2.2-22] (F1)
     for version in VERSIONS {
         let mut side = with_keep_alive(Role::Server, version, 1);
         assert_eq!(side.poll_timeout(), Some(at(1_500)));
@@ -39,7 +39,7 @@ fn a_silent_client_is_closed_after_one_and_a_half_intervals() {
 
 #[test]
 fn only_complete_packets_of_the_client_count() {
-    // [MQTT-3.1.2-22] F1
+    // [3:MQTT-3.1.2-24] [5:MQTT-3.1.2-22] (F1)
     for version in VERSIONS {
         let mut side = with_keep_alive(Role::Server, version, 10);
         side.wait_until(at(5_000));
@@ -69,7 +69,7 @@ fn keep_alive_zero_is_off_on_both_sides() {
 
 #[test]
 fn pingreq_gets_pingresp_at_once() {
-    // [MQTT-3.12.4-1]
+    // [3:MQTT-3.12.4-1] [5:MQTT-3.12.4-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let _unacknowledged = side.feed_one(&publish(QoS::AtLeastOnce, 1, "m"));
@@ -90,7 +90,7 @@ fn a_server_that_does_not_read_does_not_blame_the_client() {
 
 #[test]
 fn the_servers_keep_alive_replaces_the_clients_in_version_5() {
-    // [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22] A10
+    // [5:MQTT-3.1.2-21] [5:MQTT-3.2.2-21] (A10)
     for version in VERSIONS {
         let mut connect = Setup::new(version).connect;
         connect.keep_alive_secs = 100;
@@ -119,7 +119,7 @@ fn the_servers_keep_alive_replaces_the_clients_in_version_5() {
 
 #[test]
 fn a_client_pings_when_it_has_sent_nothing_for_an_interval() {
-    // [3:MQTT-3.1.2-23] [MQTT-3.1.2-20]
+    // [3:MQTT-3.1.2-23] [5:MQTT-3.1.2-20]
     for version in VERSIONS {
         let mut side = with_keep_alive(Role::Client, version, 10);
         assert_eq!(side.wait_until(at(9_999)), None);
@@ -133,7 +133,7 @@ fn a_client_pings_when_it_has_sent_nothing_for_an_interval() {
 
 #[test]
 fn receiving_does_not_put_off_a_ping_and_sending_does() {
-    // F2
+    // [3:MQTT-3.1.2-23] [5:MQTT-3.1.2-20] (F2)
     for version in VERSIONS {
         let mut side = with_keep_alive(Role::Client, version, 10);
         side.wait_until(at(5_000));
@@ -171,7 +171,7 @@ fn a_second_ping_does_not_put_off_the_first_ones_answer() {
 
 #[test]
 fn a_clients_keep_alive_counts_from_its_connect() {
-    // [MQTT-3.1.2-20]
+    // [3:MQTT-3.1.2-23] [5:MQTT-3.1.2-20]
     use whimbrel_session::codec::ConnAck;
     use whimbrel_session::{ClientConfig, ClientConnection};
     for version in VERSIONS {

@@ -19,7 +19,8 @@ pub(crate) fn publish_of(packet: &Packet) -> (Delivery, String) {
 
 #[test]
 fn a_message_is_sent_with_a_fresh_id_and_without_dup() {
-    // [3:MQTT-4.3.2-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [3:MQTT-2.3.1-4]
+    // [3:MQTT-2.3.1-2] [3:MQTT-2.3.1-4] [3:MQTT-4.3.2-1] [5:MQTT-2.2.1-3] [5:MQTT-2.2.1-4]
+    // [5:MQTT-4.3.2-1] [5:MQTT-4.3.2-2]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         for number in 1..=3 {
@@ -37,7 +38,7 @@ fn a_message_is_sent_with_a_fresh_id_and_without_dup() {
 
 #[test]
 fn puback_ends_the_exchange_and_gives_quota_and_id_back() {
-    // [MQTT-4.3.2-3] [U5-009] [U5-107]
+    // [3:MQTT-2.3.1-3] [3:MQTT-4.3.2-1] [5:MQTT-4.3.2-3] [U5-009] [U5-107]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(1).connect(role);
         side.publish(QoS::AtLeastOnce, 7).expect("room");
@@ -53,7 +54,7 @@ fn puback_ends_the_exchange_and_gives_quota_and_id_back() {
 
 #[test]
 fn an_error_puback_ends_the_exchange_and_nothing_is_resent() {
-    // [MQTT-4.4.0-2] [U5-112] [U5-013]
+    // [5:MQTT-4.4.0-2] [U5-112] [U5-013]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut side = Driven::connected(role, version);
@@ -105,7 +106,7 @@ fn puback_for_a_free_id_is_ignored_and_raises_no_quota() {
 
 #[test]
 fn a_resumed_session_resends_with_dup_and_the_old_id() {
-    // [3:MQTT-4.4.0-1] [3:MQTT-3.3.1-1] [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+    // [3:MQTT-2.3.1-3] [3:MQTT-3.3.1-1] [3:MQTT-4.4.0-1] [5:MQTT-3.3.1-1] [5:MQTT-4.4.0-1]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         side.publish(QoS::AtLeastOnce, 7).expect("room");
@@ -123,7 +124,7 @@ fn a_resumed_session_resends_with_dup_and_the_old_id() {
 
 #[test]
 fn nothing_is_resent_on_a_live_connection() {
-    // [MQTT-4.4.0-1] D12 [U311-012] [U31-006]
+    // [5:MQTT-4.4.0-1] [U311-012] (D12)
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         side.publish(QoS::AtLeastOnce, 7).expect("room");
@@ -135,7 +136,8 @@ fn nothing_is_resent_on_a_live_connection() {
 
 #[test]
 fn a_received_message_is_acknowledged_when_the_owner_says_so() {
-    // [3:MQTT-4.3.2-2] [MQTT-4.3.2-4] [3:MQTT-3.3.4-1] [MQTT-3.3.4-1]
+    // [3:MQTT-2.3.1-6] [3:MQTT-3.3.4-1] [3:MQTT-4.3.2-2] [5:MQTT-2.2.1-5] [5:MQTT-3.3.4-1]
+    // [5:MQTT-4.3.2-4]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let seen = side.feed_one(&publish(QoS::AtLeastOnce, 9, "m"));
@@ -151,7 +153,7 @@ fn a_received_message_is_acknowledged_when_the_owner_says_so() {
 
 #[test]
 fn after_puback_the_same_id_is_a_new_message_whatever_dup_says() {
-    // [3:MQTT-4.3.2-2] [MQTT-4.3.2-5] [U311-012]
+    // [3:MQTT-4.3.2-2] [5:MQTT-4.3.2-5] [U31-006] [U311-012]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         for packet in [
@@ -184,7 +186,7 @@ fn a_refusal_is_told_in_version_5_and_acknowledged_before() {
 
 #[test]
 fn pubacks_leave_in_the_order_of_receipt() {
-    // [3:MQTT-4.6.0-2] [MQTT-4.6.0-2]
+    // [3:MQTT-4.6.0-2] [5:MQTT-4.6.0-2]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let tokens = [4, 2, 3].map(|number| {
@@ -214,7 +216,8 @@ fn a_withheld_acknowledgement_holds_back_no_other() {
 
 #[test]
 fn qos_0_needs_no_acknowledgement_and_no_quota() {
-    // [3:MQTT-4.3.1-1] [MQTT-4.3.1-1] [MQTT-4.9.0-2] [MQTT-3.3.4-1]
+    // [3:MQTT-3.3.1-2] [3:MQTT-3.3.4-1] [3:MQTT-4.3.1-1] [5:MQTT-3.3.1-2] [5:MQTT-3.3.4-1]
+    // [5:MQTT-4.3.1-1] [5:MQTT-4.9.0-2]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(1).connect(role);
         side.publish(QoS::AtLeastOnce, 1).expect("room");

@@ -37,7 +37,7 @@ fn holder(role: Role, version: ProtocolVersion) -> Driven {
 
 #[test]
 fn a_message_is_sent_with_a_fresh_id_and_without_dup() {
-    // [3:MQTT-4.3.3-1] [MQTT-4.3.3-1] [MQTT-4.3.3-2]
+    // [3:MQTT-4.3.3-1] [5:MQTT-4.3.3-1] [5:MQTT-4.3.3-2]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         side.publish(QoS::ExactlyOnce, 7).expect("room");
@@ -51,7 +51,7 @@ fn a_message_is_sent_with_a_fresh_id_and_without_dup() {
 
 #[test]
 fn pubrec_leads_to_pubrel_once_it_is_recorded() {
-    // [MQTT-4.3.3-4] [3:MQTT-2.3.1-6] [MQTT-2.2.1-5]
+    // [3:MQTT-2.3.1-6] [3:MQTT-4.3.3-1] [5:MQTT-2.2.1-5] [5:MQTT-4.3.3-4]
     for (role, version) in everywhere() {
         let mut side = sender(role, version);
         let seen = side.feed_one(&pub_rec(1));
@@ -67,7 +67,7 @@ fn pubrec_leads_to_pubrel_once_it_is_recorded() {
 
 #[test]
 fn an_error_pubrec_ends_the_exchange_without_pubrel() {
-    // [MQTT-4.4.0-2] [U5-054]
+    // [5:MQTT-4.4.0-2] [U5-054]
     for role in [Role::Client, Role::Server] {
         let mut side = sender(role, ProtocolVersion::V5);
         let refusal = Packet::PubRec(failed(1, ReasonCode::NotAuthorized));
@@ -80,7 +80,8 @@ fn an_error_pubrec_ends_the_exchange_without_pubrel() {
 
 #[test]
 fn an_unreleased_message_is_resent_with_dup_and_the_old_id() {
-    // [MQTT-4.4.0-1] [MQTT-4.3.3-3]
+    // [3:MQTT-3.3.1-1] [3:MQTT-4.3.3-1] [3:MQTT-4.4.0-1] [5:MQTT-3.3.1-1] [5:MQTT-4.3.3-3]
+    // [5:MQTT-4.4.0-1]
     for (role, version) in everywhere() {
         let side = sender(role, version);
         let mut side = Setup::new(version).resuming(side.lose()).connect(role);
@@ -166,7 +167,7 @@ fn an_error_pubrec_while_the_record_is_written_changes_nothing() {
 
 #[test]
 fn pubcomp_with_any_code_ends_the_exchange() {
-    // [MQTT-4.3.3-5] [U5-009] [U5-107]
+    // [3:MQTT-4.3.3-1] [5:MQTT-4.3.3-5] [U5-009] [U5-107]
     for (role, version) in everywhere() {
         let mut side = released(role, version);
         assert_eq!(
@@ -186,7 +187,7 @@ fn pubcomp_with_any_code_ends_the_exchange() {
 
 #[test]
 fn after_pubrel_only_pubrel_is_resent() {
-    // [MQTT-4.3.3-6] [3:MQTT-4.4.0-1]
+    // [3:MQTT-4.3.3-1] [3:MQTT-4.4.0-1] [5:MQTT-4.3.3-5] [5:MQTT-4.3.3-6] [5:MQTT-4.4.0-1]
     for (role, version) in everywhere() {
         let side = released(role, version);
         let mut side = Setup::new(version).resuming(side.lose()).connect(role);
@@ -242,7 +243,7 @@ fn pubcomp_for_a_free_id_is_ignored() {
 
 #[test]
 fn pubrels_leave_in_the_order_of_their_pubrecs() {
-    // [3:MQTT-4.6.0-4] [MQTT-4.6.0-4]
+    // [3:MQTT-4.6.0-4] [5:MQTT-4.6.0-4]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         for item in 1..=3 {
@@ -259,7 +260,7 @@ fn pubrels_leave_in_the_order_of_their_pubrecs() {
 
 #[test]
 fn pubrecs_leave_in_the_order_of_their_publications() {
-    // [3:MQTT-4.6.0-3] [MQTT-4.6.0-3]
+    // [3:MQTT-4.6.0-3] [5:MQTT-4.6.0-3]
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let tokens = [4, 2, 3].map(|number| {
@@ -292,7 +293,6 @@ fn one_id_may_be_in_use_both_ways_at_once() {
 
 #[test]
 fn an_expired_message_is_resent_and_its_handshake_finished() {
-    // [MQTT-4.3.3-7] [MQTT-4.3.3-13]
     for role in [Role::Client, Role::Server] {
         let version = ProtocolVersion::V5;
         let mut sent = sender(role, version);
@@ -327,7 +327,8 @@ fn the_item_can_be_let_go_of_when_the_peer_has_the_message() {
 
 #[test]
 fn a_received_message_is_delivered_once_and_acknowledged_in_two_steps() {
-    // [3:MQTT-4.3.3-2] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
+    // [3:MQTT-2.3.1-6] [3:MQTT-3.3.4-1] [3:MQTT-4.3.3-2] [5:MQTT-2.2.1-5] [5:MQTT-3.3.4-1]
+    // [5:MQTT-4.3.3-8] [5:MQTT-4.3.3-11]
     for (role, version) in everywhere() {
         let mut side = holder(role, version);
         let seen = side.feed_one(&pub_rel(9));
@@ -340,7 +341,7 @@ fn a_received_message_is_delivered_once_and_acknowledged_in_two_steps() {
 
 #[test]
 fn a_repeat_of_a_held_id_gets_pubrec_and_is_not_delivered() {
-    // [MQTT-4.3.3-10] D9
+    // [3:MQTT-4.3.3-2] [5:MQTT-4.3.3-10] [U31-006] (D9)
     for (role, version) in everywhere() {
         let mut side = holder(role, version);
         side.feed_silent(&publish_again(QoS::ExactlyOnce, 9, "m"));
@@ -385,7 +386,7 @@ fn dup_with_an_unknown_id_is_a_new_message() {
 
 #[test]
 fn after_an_error_pubrec_the_id_is_a_new_message() {
-    // [MQTT-4.3.3-9]
+    // [5:MQTT-4.3.3-9]
     for role in [Role::Client, Role::Server] {
         let mut side = Driven::connected(role, ProtocolVersion::V5);
         for _ in 0..2 {
@@ -412,7 +413,7 @@ fn a_refusal_in_3_x_is_a_plain_pubrec_and_the_id_is_held() {
 
 #[test]
 fn after_pubcomp_the_id_is_a_new_message() {
-    // [3:MQTT-4.3.3-2] [MQTT-4.3.3-12]
+    // [3:MQTT-4.3.3-2] [5:MQTT-4.3.3-12]
     for (role, version) in everywhere() {
         let mut side = holder(role, version);
         let token = side.feed_one(&pub_rel(9)).token();
@@ -457,7 +458,7 @@ fn pubrel_before_pubrec_breaks_the_protocol() {
 
 #[test]
 fn a_held_id_outlives_the_connection() {
-    // [MQTT-4.3.3-10] [3:MQTT-4.1.0-1] [MQTT-4.1.0-1] [3:MQTT-3.1.2-4] [MQTT-3.1.2-23]
+    // [3:MQTT-3.1.2-4] [3:MQTT-4.1.0-1] [3:MQTT-4.3.3-2] [5:MQTT-3.1.2-23] [5:MQTT-4.3.3-10]
     for (role, version) in everywhere() {
         let side = holder(role, version);
         let mut side = Setup::new(version).resuming(side.lose()).connect(role);
@@ -550,7 +551,7 @@ fn a_withheld_pubcomp_lets_pubrel_come_again() {
 
 #[test]
 fn a_qos_2_message_holds_its_quota_until_pubcomp() {
-    // [MQTT-4.9.0-2] [U5-107]
+    // [5:MQTT-4.9.0-2] [U5-107]
     for (role, version) in everywhere() {
         let mut side = Setup::new(version).peer_receive_maximum(1).connect(role);
         side.publish(QoS::ExactlyOnce, 7).expect("room");

@@ -60,7 +60,9 @@ fn request(filters: &[&str]) -> SubscribeRequest {
 
 #[test]
 fn suback_has_the_id_and_a_code_for_each_filter() {
-    // [3:MQTT-2.3.1-7] [MQTT-2.2.1-6] [MQTT-3.8.4-6]
+    // [3:MQTT-2.3.1-7] [3:MQTT-3.8.4-1] [3:MQTT-3.8.4-2] [3:MQTT-3.8.4-4] [3:MQTT-3.8.4-5]
+    // [3:MQTT-3.9.3-1] [5:MQTT-2.2.1-6] [5:MQTT-3.8.4-1] [5:MQTT-3.8.4-2] [5:MQTT-3.8.4-5]
+    // [5:MQTT-3.8.4-6] [5:MQTT-3.8.4-7] [5:MQTT-3.9.3-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let seen = side.feed_one(&subscribe(5, &["a", "b/#"]));
@@ -77,7 +79,7 @@ fn suback_has_the_id_and_a_code_for_each_filter() {
 
 #[test]
 fn a_failed_filter_is_told_as_the_version_can() {
-    // [3:MQTT-3.9.3-2] [U31-004] E14
+    // [3:MQTT-3.8.4-5] [3:MQTT-3.9.3-2] [5:MQTT-3.8.4-7] [5:MQTT-3.9.3-2] [U31-004] (E14)
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let token = side.feed_one(&subscribe(5, &["a"])).token();
@@ -100,7 +102,8 @@ fn a_failed_filter_is_told_as_the_version_can() {
 
 #[test]
 fn unsuback_has_codes_in_version_5_only() {
-    // [MQTT-3.11.3-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+    // [3:MQTT-2.3.1-7] [3:MQTT-3.10.4-4] [3:MQTT-3.10.4-5] [3:MQTT-3.10.4-6] [5:MQTT-2.2.1-6]
+    // [5:MQTT-3.10.4-4] [5:MQTT-3.10.4-5] [5:MQTT-3.10.4-6] [5:MQTT-3.11.3-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let seen = side.feed_one(&unsubscribe(6, &["a", "b"]));
@@ -173,8 +176,38 @@ fn the_wrong_answer_is_a_usage_error_and_sends_nothing() {
 }
 
 #[test]
+fn a_code_about_the_whole_request_is_given_for_each_filter() {
+    // [U5-064]
+    let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
+    let reason = ReasonCode::PacketIdentifierInUse;
+    let token = side.feed_one(&subscribe(1, &["a", "b", "c"])).token();
+    let packet_type = PacketType::SubAck;
+    let once = side.server().ack_subscribe(token, &[reason]);
+    assert_eq!(once, Err(UsageError::CodeCount { packet_type }));
+    let token = side.feed_one(&unsubscribe(1, &["a", "b"])).token();
+    let packet_type = PacketType::UnsubAck;
+    let once = side.server().ack_unsubscribe(token, &[reason]);
+    assert_eq!(once, Err(UsageError::CodeCount { packet_type }));
+    assert!(side.sent().is_empty());
+
+    let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
+    let token = side.feed_one(&subscribe(1, &["a", "b", "c"])).token();
+    let each = [reason; 3];
+    side.server()
+        .ack_subscribe(token, &each)
+        .expect("a code each");
+    assert_eq!(side.sent_one(), sub_ack(1, &each));
+    let token = side.feed_one(&unsubscribe(1, &["a", "b"])).token();
+    let each = [reason; 2];
+    side.server()
+        .ack_unsubscribe(token, &each)
+        .expect("a code each");
+    assert_eq!(side.sent_one(), unsub_ack(1, &each));
+}
+
+#[test]
 fn no_local_on_a_shared_subscription_breaks_the_protocol() {
-    // [MQTT-3.8.3-4] E4
+    // [5:MQTT-3.8.3-4] (E4)
     let mut side = Driven::connected(Role::Server, ProtocolVersion::V5);
     let mut shared = filter("$share/g/a");
     shared.options.no_local = true;
@@ -191,7 +224,7 @@ fn no_local_on_a_shared_subscription_breaks_the_protocol() {
 
 #[test]
 fn an_invalid_filter_closes_in_3_x_and_is_the_callers_in_version_5() {
-    // E2
+    // [3:MQTT-4.7.1-2] [3:MQTT-4.8.0-1] (E2)
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Server, version);
         let seen = side.feed(&subscribe(1, &["a/#/b"]));
@@ -205,7 +238,7 @@ fn an_invalid_filter_closes_in_3_x_and_is_the_callers_in_version_5() {
 
 #[test]
 fn requests_and_publications_share_the_ids_of_a_client() {
-    // [U5-008] [3:MQTT-2.3.1-2] [MQTT-2.2.1-3]
+    // [3:MQTT-2.3.1-2] [5:MQTT-2.2.1-3] [U5-008]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Client, version);
         let now = side.now;
@@ -229,7 +262,7 @@ fn requests_and_publications_share_the_ids_of_a_client() {
 
 #[test]
 fn an_answer_ends_its_request() {
-    // [U5-009]
+    // [3:MQTT-2.3.1-3] [U5-009]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Client, version);
         let now = side.now;
@@ -252,7 +285,7 @@ fn an_answer_ends_its_request() {
 
 #[test]
 fn an_answer_with_a_wrong_number_of_codes_breaks_the_protocol() {
-    // [MQTT-3.8.4-6] [MQTT-3.11.3-1]
+    // [3:MQTT-3.8.4-5] [5:MQTT-3.8.4-6] [5:MQTT-3.11.3-1]
     for version in VERSIONS {
         let mut side = Driven::connected(Role::Client, version);
         let now = side.now;
@@ -301,7 +334,7 @@ fn an_answer_to_something_else_breaks_the_protocol() {
 
 #[test]
 fn requests_go_out_when_the_quota_is_used_up() {
-    // [MQTT-3.3.4-8]
+    // [5:MQTT-3.3.4-8] [5:MQTT-4.9.0-3]
     for version in VERSIONS {
         let setup = Setup::new(version).peer_receive_maximum(1);
         let mut side = setup.connect(Role::Client);

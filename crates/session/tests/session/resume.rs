@@ -32,7 +32,8 @@ fn mixed(role: Role, version: ProtocolVersion) -> SessionState<u32> {
 
 #[test]
 fn pubrels_then_publications_are_resent_in_their_orders() {
-    // [3:MQTT-4.6.0-1] [3:MQTT-4.6.0-4] [MQTT-4.6.0-1] [MQTT-4.6.0-4]
+    // [3:MQTT-4.4.0-1] [3:MQTT-4.6.0-1] [3:MQTT-4.6.0-4] [5:MQTT-4.4.0-1] [5:MQTT-4.6.0-1]
+    // [5:MQTT-4.6.0-4]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let mut side = Setup::new(version).resuming(session).connect(role);
@@ -50,7 +51,7 @@ fn pubrels_then_publications_are_resent_in_their_orders() {
 
 #[test]
 fn nothing_new_is_sent_before_everything_is_resent() {
-    // [MQTT-4.6.0-1]
+    // [3:MQTT-4.6.0-1] [5:MQTT-4.6.0-1]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let mut side = Setup::new(version).resuming(session).connect(role);
@@ -68,7 +69,7 @@ fn nothing_new_is_sent_before_everything_is_resent() {
 
 #[test]
 fn a_smaller_quota_holds_back_publications_but_not_pubrels() {
-    // [MQTT-4.9.0-2] [MQTT-4.9.0-3] [U5-108]
+    // [5:MQTT-4.9.0-2] [5:MQTT-4.9.0-3] [U5-108]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let setup = Setup::new(version).peer_receive_maximum(1);
@@ -90,7 +91,7 @@ fn a_smaller_quota_holds_back_publications_but_not_pubrels() {
 
 #[test]
 fn pubcomp_for_a_resent_pubrel_raises_no_quota() {
-    // [U5-107] [MQTT-3.3.4-9]
+    // [5:MQTT-3.3.4-7] [5:MQTT-3.3.4-9] [U5-107]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         let setup = Setup::new(version).peer_receive_maximum(2);
@@ -174,7 +175,7 @@ fn a_message_that_can_not_be_resent_ends_or_is_released() {
 
 #[test]
 fn a_message_above_a_new_maximum_packet_size_counts_as_delivered() {
-    // [MQTT-3.1.2-25]
+    // [5:MQTT-3.1.2-25]
     let version = ProtocolVersion::V5;
     let session = mixed(Role::Server, version);
     let mut setup = Setup::new(version);
@@ -188,7 +189,7 @@ fn a_message_above_a_new_maximum_packet_size_counts_as_delivered() {
 
 #[test]
 fn a_new_session_resends_nothing_and_frees_all_ids() {
-    // [U5-100] [MQTT-3.1.2-4] [3:MQTT-3.1.2-6]
+    // [U5-100]
     for (role, version) in everywhere() {
         let _gone = mixed(role, version);
         let mut side = Driven::connected(role, version);
@@ -201,7 +202,7 @@ fn a_new_session_resends_nothing_and_frees_all_ids() {
 
 #[test]
 fn ids_in_use_stay_in_use_after_a_resume() {
-    // [3:MQTT-2.3.1-2] [3:MQTT-2.3.1-3] [MQTT-2.2.1-3] [MQTT-2.2.1-4]
+    // [3:MQTT-2.3.1-2] [3:MQTT-2.3.1-3] [3:MQTT-2.3.1-4] [5:MQTT-2.2.1-3] [5:MQTT-2.2.1-4]
     for (role, version) in everywhere() {
         let session = mixed(role, version);
         assert_eq!(session.next_packet_id(), id(6));
@@ -266,7 +267,7 @@ fn parts_that_contradict_each_other_are_refused() {
 
 #[test]
 fn a_server_that_lost_the_session_gives_the_client_its_messages_back() {
-    // [MQTT-3.2.2-5] [U311-008]
+    // [5:MQTT-3.2.2-5] [U5-100] [U311-008]
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         let session = mixed(Role::Client, version);
         let mut setup = Setup::new(version).resuming(session);
@@ -292,7 +293,7 @@ fn a_server_that_lost_the_session_gives_the_client_its_messages_back() {
 
 #[test]
 fn a_version_3_1_client_resumes_without_session_present() {
-    // [U31-003] [3:MQTT-4.4.0-1]
+    // [U31-003]
     let session = mixed(Role::Client, ProtocolVersion::V31);
     let mut setup = Setup::new(ProtocolVersion::V31).resuming(session);
     setup.connack.session_present = false;

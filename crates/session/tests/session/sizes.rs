@@ -4,15 +4,17 @@ use std::num::NonZeroU32;
 
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
-    AckProperties, Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, UserProperties,
-    UserProperty,
+    AckProperties, Disconnect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Subscribe,
+    SubscribeFilter, Unsubscribe, UserProperties, UserProperty,
 };
 use whimbrel_session::{
-    Accept, Epoch, ProtocolError, Refused, RequestRefused, ServerConfig, ServerConnection,
-    SubscribeRequest, UsageError,
+    Accept, AckToken, Epoch, ProtocolError, Refused, RequestRefused, ServerConfig,
+    ServerConnection, SubscribeRequest, UsageError,
 };
 
-use crate::support::{Driven, NOW, Role, Setup, encoded, pub_ack, publish};
+use crate::support::{
+    Driven, NOW, Role, Setup, decoded, encoded, pub_ack, pub_rec, pub_rel, publish,
+};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -50,7 +52,7 @@ fn ack_with_texts(side: &mut Driven, reason: ReasonCode) -> AckProperties {
 
 #[test]
 fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
-    // [MQTT-3.1.2-24] [MQTT-3.1.2-25] [MQTT-3.2.2-15]
+    // [5:MQTT-3.1.2-24] [5:MQTT-3.1.2-25] [5:MQTT-3.2.2-15]
     for role in [Role::Client, Role::Server] {
         let mut side = limited(role, 60);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
@@ -65,24 +67,115 @@ fn a_message_too_large_for_the_peer_is_not_sent_and_takes_no_id() {
 
 #[test]
 fn texts_of_an_acknowledgement_give_way_one_after_the_other() {
-    // [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
-    // [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
+    // [5:MQTT-3.4.2-2] [5:MQTT-3.4.2-3] [5:MQTT-3.5.2-2] [5:MQTT-3.5.2-3] [5:MQTT-3.6.2-2]
+    // [5:MQTT-3.6.2-3] [5:MQTT-3.7.2-2] [5:MQTT-3.7.2-3]
+    let only_reason = AckProperties {
+        user_properties: UserProperties::new(),
+        ..texts()
+    };
+    let nothing = AckProperties::new();
     for role in [Role::Client, Role::Server] {
-        let reason = ReasonCode::QuotaExceeded;
-        assert_eq!(ack_with_texts(&mut limited(role, 100), reason), texts());
-        let only_reason = AckProperties {
-            user_properties: UserProperties::new(),
-            ..texts()
+        for packet_type in [
+            PacketType::PubAck,
+            PacketType::PubRec,
+            PacketType::PubRel,
+            PacketType::PubComp,
+        ] {
+            for (size_max, expected) in [(100, &texts()), (60, &only_reason), (30, &nothing)] {
+                let mut side = limited(role, size_max);
+                let token = token_for(&mut side, packet_type);
+                let sent = answer_with_texts(&mut side, token);
+                assert_eq!(sent.packet_type(), packet_type);
+                let length = sent.encoded_len(V5).expect("it was sent");
+                assert!(length <= usize::try_from(size_max).expect("small"));
+                let properties = match sent {
+                    Packet::PubAck(ack)
+                    | Packet::PubRec(ack)
+                    | Packet::PubRel(ack)
+                    | Packet::PubComp(ack) => ack.properties,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(properties, *expected, "{packet_type} of {size_max} at most");
+            }
+        }
+    }
+}
+
+/// Brings an exchange so far that this packet is to be sent next.
+fn token_for(side: &mut Driven, packet_type: PacketType) -> AckToken {
+    let token = match packet_type {
+        PacketType::PubAck => side.feed_one(&publish(QoS::AtLeastOnce, 1, "m")).token(),
+        PacketType::PubRec => side.feed_one(&publish(QoS::ExactlyOnce, 1, "m")).token(),
+        PacketType::PubRel => {
+            side.publish(QoS::ExactlyOnce, 1).expect("room");
+            side.feed_one(&pub_rec(1)).token()
+        }
+        PacketType::PubComp => {
+            let token = side.feed_one(&publish(QoS::ExactlyOnce, 1, "m")).token();
+            side.ack(token);
+            side.feed_one(&pub_rel(1)).token()
+        }
+        other => panic!("{other} acknowledges no message"),
+    };
+    side.sent();
+    token
+}
+
+fn answer_with_texts(side: &mut Driven, token: AckToken) -> Packet {
+    let now = side.now;
+    let reason = ReasonCode::Success;
+    match &mut side.side {
+        crate::support::Side::Client(client) => client.ack_with(now, token, reason, texts()),
+        crate::support::Side::Server(server) => server.ack_with(token, reason, texts()),
+    }
+    .expect("encodable");
+    side.sent_one()
+}
+
+#[test]
+fn suback_and_unsuback_carry_no_texts_that_could_make_them_too_large() {
+    // [5:MQTT-3.9.2-1] [5:MQTT-3.9.2-2] [5:MQTT-3.11.2-1] [5:MQTT-3.11.2-2]
+    for size_max in [1_000, 30] {
+        let mut side = limited(Role::Server, size_max);
+        let id = crate::support::id(1);
+        let subscribe = Packet::Subscribe(Subscribe {
+            id,
+            filters: vec![SubscribeFilter {
+                filter: ByteStr::from("a"),
+                options: Default::default(),
+            }],
+            subscription_id: None,
+            user_properties: texts().user_properties,
+        });
+        let token = side.feed_one(&subscribe).token();
+        let codes = [ReasonCode::QuotaExceeded];
+        side.server()
+            .ack_subscribe(token, &codes)
+            .expect("one code");
+        let Packet::SubAck(sent) = side.sent_one() else {
+            panic!("SUBACK");
         };
-        assert_eq!(ack_with_texts(&mut limited(role, 60), reason), only_reason);
-        let nothing = AckProperties::new();
-        assert_eq!(ack_with_texts(&mut limited(role, 30), reason), nothing);
+        assert_eq!(sent.properties, AckProperties::new());
+        let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+            id,
+            filters: vec![ByteStr::from("a")],
+            user_properties: texts().user_properties,
+        });
+        let token = side.feed_one(&unsubscribe).token();
+        let codes = [ReasonCode::NotAuthorized];
+        side.server()
+            .ack_unsubscribe(token, &codes)
+            .expect("one code");
+        let Packet::UnsubAck(sent) = side.sent_one() else {
+            panic!("UNSUBACK");
+        };
+        assert_eq!(sent.properties, AckProperties::new());
     }
 }
 
 #[test]
 fn a_client_that_wants_no_texts_gets_none_on_acknowledgements() {
-    // [MQTT-3.1.2-29]
+    // [5:MQTT-3.1.2-29]
     let mut setup = Setup::new(V5);
     setup.connect.properties.request_problem_information = false;
     let mut side = setup.connect(Role::Server);
@@ -112,26 +205,46 @@ fn a_client_that_wants_no_texts_takes_none_on_acknowledgements() {
 }
 
 #[test]
-fn texts_of_a_disconnect_give_way() {
-    // [MQTT-3.14.2-3] [MQTT-3.14.2-4]
-    let mut side = limited(Role::Server, 30);
-    let mut goodbye = Disconnect::new(ReasonCode::ServerBusy);
-    goodbye.reason_string = Some(ByteStr::from("because"));
-    goodbye.user_properties = texts().user_properties;
-    side.server()
-        .disconnect_with(goodbye)
-        .expect("a code of servers");
-    let Packet::Disconnect(sent) = side.sent_one() else {
-        panic!("DISCONNECT");
-    };
-    assert_eq!(sent.reason_string.as_deref(), Some("because"));
-    assert!(sent.user_properties.is_empty());
+fn texts_of_a_disconnect_give_way_one_after_the_other() {
+    // [5:MQTT-3.14.2-3] [5:MQTT-3.14.2-4]
+    for role in [Role::Client, Role::Server] {
+        for (size_max, has_reason, has_property) in
+            [(100, true, true), (60, true, false), (30, false, false)]
+        {
+            let mut side = limited(role, size_max);
+            let reason = match role {
+                Role::Client => ReasonCode::UnspecifiedError,
+                Role::Server => ReasonCode::ServerBusy,
+            };
+            let mut goodbye = Disconnect::new(reason);
+            goodbye.reason_string = texts().reason_string;
+            goodbye.user_properties = texts().user_properties;
+            match &mut side.side {
+                crate::support::Side::Client(client) => client.disconnect(goodbye),
+                crate::support::Side::Server(server) => server.disconnect_with(goodbye),
+            }
+            .expect("a code of this side");
+            let Packet::Disconnect(sent) = side.sent_one() else {
+                panic!("DISCONNECT");
+            };
+            assert_eq!(sent.reason, reason);
+            assert_eq!(sent.reason_string.is_some(), has_reason, "{size_max}");
+            assert_eq!(!sent.user_properties.is_empty(), has_property, "{size_max}");
+        }
+    }
 }
 
 #[test]
 fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
-    // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
-    for (size_max, fits) in [(30, true), (10, false)] {
+    // [5:MQTT-3.2.2-19] [5:MQTT-3.2.2-20]
+    // CONNACK alone has more than ten bytes here, with what it announces.
+    let table = [
+        (200, Some((true, true))),
+        (70, Some((true, false))),
+        (30, Some((false, false))),
+        (10, None),
+    ];
+    for (size_max, left) in table {
         let mut connect = Setup::new(V5).connect;
         connect.properties.packet_size_max = NonZeroU32::new(size_max);
         let config = ServerConfig::default();
@@ -142,23 +255,35 @@ fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
         accept.properties.reason_string = texts().reason_string;
         accept.properties.user_properties = texts().user_properties;
         let accepted = server.accept(NOW, accept);
-        if fits {
-            assert_eq!(accepted, Ok(()));
-            assert!(server.output().len() <= 30);
-        } else {
+        let Some((has_reason, has_property)) = left else {
             assert_eq!(accepted, Err(UsageError::TooLarge));
             assert!(server.output().is_empty());
             assert!(server.is_closing());
-        }
+            continue;
+        };
+        assert_eq!(accepted, Ok(()));
+        let sent = server.output().chunk();
+        assert!(sent.len() <= usize::try_from(size_max).expect("small"));
+        let sent = decoded(sent, V5);
+        let [Packet::ConnAck(connack)] = &sent[..] else {
+            panic!("{sent:?}");
+        };
+        let properties = &connack.properties;
+        assert_eq!(properties.reason_string.is_some(), has_reason, "{size_max}");
+        assert_eq!(
+            !properties.user_properties.is_empty(),
+            has_property,
+            "{size_max}"
+        );
     }
 }
 
 #[test]
 fn a_suback_that_the_client_does_not_accept_ends_the_connection() {
-    // [MQTT-3.1.2-24]
+    // [5:MQTT-3.1.2-24]
     let mut side = limited(Role::Server, 30);
     let filters = vec![ByteStr::from("a"); 100];
-    let request = Packet::Unsubscribe(whimbrel_session::codec::Unsubscribe {
+    let request = Packet::Unsubscribe(Unsubscribe {
         id: crate::support::id(1),
         filters,
         user_properties: UserProperties::new(),
@@ -177,10 +302,10 @@ fn a_suback_that_the_client_does_not_accept_ends_the_connection() {
 
 #[test]
 fn a_request_too_large_for_the_server_is_refused() {
-    // [MQTT-3.2.2-15]
+    // [5:MQTT-3.2.2-15]
     let mut side = limited(Role::Client, 30);
     let now = side.now;
-    let filter = whimbrel_session::codec::SubscribeFilter {
+    let filter = SubscribeFilter {
         filter: ByteStr::from("a/filter/that/is/longer/than/thirty/bytes"),
         options: Default::default(),
     };

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{
-    Ack, AckProperties, ConnAck, Connect, Disconnect, FanOut, FanOutBuffer, Limits, Packet,
+    Ack, AckProperties, Auth, ConnAck, Connect, Disconnect, FanOut, FanOutBuffer, Limits, Packet,
     PacketId, Payload, ProtocolVersion, Publish, PublishProperties, PublishSource, QoS, ReasonCode,
     SubAck, UnsubAck, decode_ref,
 };
@@ -64,6 +64,7 @@ pub(crate) enum Seen {
         filters: usize,
         token: AckToken,
     },
+    Auth(Auth),
     SubAck(SubAck),
     UnsubAck(UnsubAck),
     Disconnect(Disconnect),
@@ -106,6 +107,7 @@ impl Seen {
     fn of_server(event: ServerEvent<'_, u32>) -> Self {
         match event {
             ServerEvent::Connect(_) => panic!("the harness answers CONNECT"),
+            ServerEvent::Auth(auth) => Seen::Auth(auth.into_owned()),
             ServerEvent::Publish(inbound) => Seen::publish(inbound),
             ServerEvent::Release { packet_id, token } => Seen::Release { packet_id, token },
             ServerEvent::Received { packet_id, token } => Seen::Received { packet_id, token },
@@ -133,6 +135,7 @@ impl Seen {
     fn of_client(event: ClientEvent<'_, u32>) -> Self {
         match event {
             ClientEvent::ConnAck(_) => panic!("the harness sends CONNACK"),
+            ClientEvent::Auth(auth) => Seen::Auth(auth.into_owned()),
             ClientEvent::Publish(inbound) => Seen::publish(inbound),
             ClientEvent::Release { packet_id, token } => Seen::Release { packet_id, token },
             ClientEvent::Received { packet_id, token } => Seen::Received { packet_id, token },

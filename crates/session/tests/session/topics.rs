@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU16;
 
-use whimbrel_session::codec::topic::TopicName;
+use whimbrel_session::codec::topic::{ByteStr, TopicName};
 use whimbrel_session::codec::{
-    Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubscriptionId,
+    Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubscribeFilter, SubscriptionId,
+    SubscriptionOptions,
 };
-use whimbrel_session::{ProtocolError, Refused};
+use whimbrel_session::{ProtocolError, Refused, SubscribeRequest};
 
 use crate::support::{Driven, Role, Seen, Setup, VERSIONS, everywhere, id, publish};
 
@@ -39,19 +40,21 @@ fn with_aliases(role: Role) -> Driven {
 
 #[test]
 fn an_alias_stands_for_its_topic() {
-    // [U5-052] [MQTT-3.3.2-10] [MQTT-3.3.2-12]
+    // [U5-052] [5:MQTT-3.3.2-10] [5:MQTT-3.3.2-12]
     for role in [Role::Client, Role::Server] {
         let mut side = with_aliases(role);
-        assert_eq!(topic_of(side.feed_one(&aliased(Some("a"), 4))), "a");
-        assert_eq!(topic_of(side.feed_one(&aliased(None, 4))), "a");
-        assert_eq!(topic_of(side.feed_one(&aliased(Some("b"), 4))), "b");
-        assert_eq!(topic_of(side.feed_one(&aliased(None, 4))), "b");
+        for alias in 1..=4 {
+            assert_eq!(topic_of(side.feed_one(&aliased(Some("a"), alias))), "a");
+            assert_eq!(topic_of(side.feed_one(&aliased(None, alias))), "a");
+            assert_eq!(topic_of(side.feed_one(&aliased(Some("b"), alias))), "b");
+            assert_eq!(topic_of(side.feed_one(&aliased(None, alias))), "b");
+        }
     }
 }
 
 #[test]
 fn an_unknown_or_too_large_alias_breaks_the_protocol() {
-    // [U5-050] [U5-051] [MQTT-3.3.2-8]
+    // [U5-050] [U5-051] [5:MQTT-3.3.2-8]
     for role in [Role::Client, Role::Server] {
         let mut side = with_aliases(role);
         let error = side.feed(&aliased(None, 1)).expect_err("unknown");
@@ -66,7 +69,7 @@ fn an_unknown_or_too_large_alias_breaks_the_protocol() {
 
 #[test]
 fn aliases_are_forgotten_with_the_connection() {
-    // [MQTT-3.3.2-7]
+    // [5:MQTT-3.3.2-7]
     for role in [Role::Client, Role::Server] {
         let mut side = with_aliases(role);
         side.feed_one(&aliased(Some("a"), 1));
@@ -101,7 +104,7 @@ fn a_repeat_that_is_not_delivered_still_sets_its_alias() {
 
 #[test]
 fn a_clients_publish_has_no_subscription_identifier() {
-    // [MQTT-3.3.4-6]
+    // [5:MQTT-3.3.4-6]
     let topic = TopicName::new("a").expect("a valid name");
     let packet = Publish::builder(topic)
         .subscription_id(SubscriptionId::MIN)
@@ -111,8 +114,50 @@ fn a_clients_publish_has_no_subscription_identifier() {
     let error = side.feed(&packet).expect_err("a client's");
     assert_eq!(error, ProtocolError::SubscriptionIdFromClient);
     assert_eq!(error.reason_code(), ReasonCode::ProtocolError);
+}
+
+#[test]
+fn a_servers_publish_has_only_identifiers_that_the_client_gave() {
+    // [U5-048]
+    let carrying = |number| {
+        let topic = TopicName::new("a").expect("a valid name");
+        let id = SubscriptionId::new(number).expect("not 0");
+        Packet::Publish(Publish::builder(topic).subscription_id(id).build())
+    };
+    let subscribe = |side: &mut Driven, number| {
+        let now = side.now;
+        let filter = SubscribeFilter {
+            filter: ByteStr::from("a"),
+            options: SubscriptionOptions::default(),
+        };
+        let request = SubscribeRequest {
+            filters: vec![filter],
+            subscription_id: SubscriptionId::new(number),
+            ..SubscribeRequest::default()
+        };
+        side.client().subscribe(now, request).expect("room");
+    };
     let mut side = Driven::connected(Role::Client, V5);
-    side.feed_one(&packet);
+    subscribe(&mut side, 7);
+    // The message may come before SUBACK [U5-061].
+    side.feed_one(&carrying(7));
+    subscribe(&mut side, 8);
+    side.feed_one(&carrying(7));
+    side.feed_one(&carrying(8));
+    side.sent();
+    let error = side.feed(&carrying(9)).expect_err("9 was not given");
+    assert_eq!(error, ProtocolError::SubscriptionIdUnknown);
+    assert_eq!(error.reason_code(), ReasonCode::ProtocolError);
+    assert!(side.is_closing());
+
+    let mut side = Driven::connected(Role::Client, V5);
+    let error = side.feed(&carrying(1)).expect_err("none was given");
+    assert_eq!(error, ProtocolError::SubscriptionIdUnknown);
+
+    // A session that goes on may have subscriptions of an earlier connection.
+    let session = Driven::connected(Role::Client, V5).lose();
+    let mut side = Setup::new(V5).resuming(session).connect(Role::Client);
+    side.feed_one(&carrying(1));
 }
 
 #[test]
@@ -137,7 +182,7 @@ fn a_publish_beyond_what_was_announced_breaks_the_protocol() {
 
 #[test]
 fn a_client_publishes_nothing_the_server_does_not_take() {
-    // [MQTT-3.2.2-11] [MQTT-3.2.2-14]
+    // [5:MQTT-3.2.2-11] [5:MQTT-3.2.2-14]
     use whimbrel_session::PublishOptions;
     use whimbrel_session::codec::{FanOut, FanOutBuffer};
     let mut setup = Setup::new(V5);
@@ -160,7 +205,7 @@ fn a_client_publishes_nothing_the_server_does_not_take() {
 
 #[test]
 fn a_wildcard_in_a_topic_is_told_apart() {
-    // [MQTT-3.3.2-2] D13
+    // [3:MQTT-3.3.2-2] [5:MQTT-3.3.2-2] (D13)
     for (role, version) in everywhere() {
         let mut side = Driven::connected(role, version);
         let bytes: &[u8] = if version.is_v5() {
