@@ -334,7 +334,7 @@ fn an_expired_message_is_not_delivered_and_the_interval_counts_down_in_the_queue
 
 #[test]
 fn a_clock_that_was_set_back_makes_no_expiry_longer_than_its_publisher_gave() {
-    // [MQTT-3.3.2-6]
+    // [5:MQTT-3.3.2-6]
     let mut rig = Rig::new();
     let publisher = rig.connect(V5, "p");
     let subscriber = rig.connect_with(persistent(V5, "s")).client;
