@@ -222,7 +222,7 @@ fn a_wide_fan_out_goes_in_steps_and_keeps_the_order() {
 
 #[test]
 fn a_wide_fan_out_ends_when_its_message_expires() {
-    // [MQTT-3.3.2-5]
+    // [5:MQTT-3.3.2-5]
     let mut rig = Rig::with(|config| {
         config.shards = 1;
         config.limits.step_budget = 2;

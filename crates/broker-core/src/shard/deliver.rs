@@ -424,7 +424,7 @@ impl Shard {
                 if origin.is_none() {
                     self.stats.count_drop(DropCause::TooLarge);
                 }
-                Some(GroupOutcome::TooLarge)
+                (!mutant!(GroupTooLargeUnanswered)).then_some(GroupOutcome::TooLarge)
             }
             Err(item) => {
                 return Err(item
