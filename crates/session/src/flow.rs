@@ -472,6 +472,11 @@ impl<M> Flow<M> {
         if length > size_max && !mutant!(PacketSizeIgnored) {
             return Err(Unsent::TooLarge);
         }
+        if let Some(aliases) = &mut self.sent_aliases
+            && mutant!(AliasNotWritten)
+        {
+            aliases.note_sent(topic, target.topic);
+        }
         if !fits_output(&self.output, length, self.limits.output_bytes_max) {
             return Err(Unsent::OutputFull);
         }
@@ -489,6 +494,7 @@ impl<M> Flow<M> {
         let Some(alias_max) = NonZeroU16::new(self.limits.sent_alias_max) else {
             return TopicForm::Name;
         };
+        let alias_max = alias_max.saturating_add(u16::from(mutant!(AliasAboveMaximum)));
         self.sent_aliases
             .get_or_insert_with(|| Box::new(SentAliases::new(alias_max)))
             .form(topic)

@@ -53,6 +53,9 @@ mutants! {
     UnsubAckBeforeRecord: "UNSUBACK leaves before the removal is recorded",
     DurabilityNotTold: "a filter does not tell the index of its first subscriber that stores",
     RefusedIsRouted: "a message that a hook refuses is routed",
+    // Topic aliases.
+    AliasAboveMaximum: "a topic alias is above what the client takes",
+    AliasNotWritten: "an alias counts as known though its PUBLISH found no room",
     // Exchanges and windows.
     NoDupOnResend: "what is sent again has no DUP",
     SendWindowOffByOne: "one message more in flight than the client allows",

@@ -231,6 +231,7 @@ const SWITCHES: &[Switch] = switches! {
     "garbage" => faults.garbage,
     "long-pauses" => faults.long_pauses,
     "storms" => features.storms,
+    "aliases" => features.aliases,
     "shared" => features.shared,
     "shared-at-least-once" => features.shared_at_least_once,
     "retained" => features.retained,

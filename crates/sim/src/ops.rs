@@ -150,6 +150,7 @@ impl World {
                 properties.receive_maximum = NonZeroU16::new(window).unwrap_or(NonZeroU16::MIN);
             }
             properties.packet_size_max = persona.packet_size_max.and_then(NonZeroU32::new);
+            properties.topic_alias_max = self.plan.topic_alias_max;
         }
         let will = (self.plan.features.wills && self.rng.percent(50))
             .then(|| self.draw_will(number, version));

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) link_capacity: usize,
     /// Largest piece of a read or write.
     pub(crate) piece_max: usize,
+    /// Topic aliases that clients of MQTT 5 take.
+    pub(crate) topic_alias_max: u16,
 }
 
 /// What a client tends to do.
@@ -57,6 +59,8 @@ pub(crate) struct Features {
     pub(crate) large_payloads: bool,
     /// Bursts of SUBSCRIBE and UNSUBSCRIBE with many filters.
     pub(crate) storms: bool,
+    /// Topic aliases, both ways.
+    pub(crate) aliases: bool,
 }
 
 /// Faults that may happen.
@@ -118,7 +122,7 @@ impl Plan {
                 }
             })
             .collect();
-        Self {
+        let mut plan = Self {
             core,
             client,
             clients,
@@ -139,12 +143,20 @@ impl Plan {
                 denied_topics: rng.percent(20),
                 large_payloads: rng.percent(15),
                 storms: rng.percent(25),
+                aliases: false,
             },
             faults,
             latency_ms_max: rng.pick(&[0, 0, 5, 40]),
             link_capacity: rng.pick(&[64, 512, 4_096, 65_536]),
             piece_max: rng.pick(&[3, 40, 700, 65_536]),
-        }
+            topic_alias_max: 0,
+        };
+        plan.features.aliases = rng.percent(40);
+        plan.topic_alias_max = rng.pick(&[1, 2, 3, 16]);
+        plan.core.connection.sent_topic_alias_max = rng.pick(&[1, 4, 16]);
+        plan.client.sent_topic_alias_max = rng.pick(&[0, 1, 4]);
+        plan.settle();
+        plan
     }
 
     /// Makes the parts agree that were set by hand.
@@ -159,6 +171,10 @@ impl Plan {
         } else if limits.queue_messages_max >= ROOMY {
             limits.queue_messages_max = FEW;
             limits.clean_queue_messages_max = FEW;
+        }
+        if !self.features.aliases {
+            self.topic_alias_max = 0;
+            self.client.sent_topic_alias_max = 0;
         }
         for persona in &mut self.clients {
             persona.is_durable &= persona.version != ProtocolVersion::V31 || !self.faults.crashes;

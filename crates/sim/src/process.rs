@@ -201,6 +201,7 @@ impl Process {
                     session_expiry_secs: connect.properties.session_expiry_secs,
                     receive_maximum: connect.properties.receive_maximum.get(),
                     packet_size_max: connect.properties.packet_size_max.map(u32::from),
+                    topic_alias_max: connect.properties.topic_alias_max,
                     will: socket.will,
                     is_local: false,
                 });

@@ -1,6 +1,6 @@
 //! Sessions begin, are taken over, end; wills become due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_broker_core::session::codec::{ProtocolVersion, QoS};
 use whimbrel_broker_core::{CloseReason, Event};
@@ -23,6 +23,7 @@ pub(crate) struct Arrival {
     pub(crate) session_expiry_secs: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) packet_size_max: Option<u32>,
+    pub(crate) topic_alias_max: u16,
     pub(crate) will: Option<ArrivalWill>,
     pub(crate) is_local: bool,
 }
@@ -196,6 +197,8 @@ impl Oracle {
                 keep_alive_secs: arrival.keep_alive_secs,
                 receive_maximum: arrival.receive_maximum,
                 packet_size_max: arrival.packet_size_max,
+                topic_alias_max: arrival.topic_alias_max,
+                aliases: BTreeMap::new(),
                 opened_record: None,
                 subscribed_records: VecDeque::new(),
                 unsubscribed_records: VecDeque::new(),

@@ -319,6 +319,9 @@ pub(super) struct Connection {
     pub(super) keep_alive_secs: u16,
     pub(super) receive_maximum: u16,
     pub(super) packet_size_max: Option<u32>,
+    pub(super) topic_alias_max: u16,
+    /// What the broker has given aliases to.
+    pub(super) aliases: BTreeMap<u16, String>,
     pub(super) opened_record: Option<u64>,
     pub(super) subscribed_records: VecDeque<u64>,
     pub(super) unsubscribed_records: VecDeque<u64>,

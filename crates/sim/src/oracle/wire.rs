@@ -226,27 +226,41 @@ impl Oracle {
     }
 
     fn publish_left(&mut self, number: usize, publish: &PublishRef<'_>) {
-        let Some(connection) = self.connections.get(&number) else {
+        let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
-        let Some(topic) = publish.topic() else {
-            return self.fail(
-                "a topic alias nobody allowed",
-                format!("connection {number}"),
-            );
+        let alias = publish.properties().topic_alias().map_or(0, u16::from);
+        // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+        if alias > connection.topic_alias_max {
+            let detail = format!("alias {alias} on connection {number}");
+            return self.fail("a topic alias that the client does not take", detail);
+        }
+        let topic = match publish.topic() {
+            Some(topic) => topic.as_str().to_owned(),
+            None => match connection.aliases.get(&alias) {
+                Some(topic) => topic.clone(),
+                None => {
+                    let detail = format!("alias {alias} on connection {number}");
+                    return self.fail("a topic alias that stands for nothing", detail);
+                }
+            },
         };
+        if alias > 0 {
+            connection.aliases.insert(alias, topic.clone());
+        }
         let is_v5 = connection.version.is_v5();
         let window = connection.receive_maximum.min(self.in_flight_max);
         let session = connection.session;
+        let closed = connection.closed;
         let earliest_ms = connection.output_empty_ms;
-        let copy = Copy::of_publish(topic.as_str(), publish, is_v5);
+        let copy = Copy::of_publish(&topic, publish, is_v5);
         self.tell_of(copy.key, || {
             let client = self.sessions[session].client;
             let delivery = publish.delivery();
             format!("leaves for c{client} on connection {number}: {delivery:?}")
         });
         // What a connection still writes after it was taken over is no news of the session.
-        let id = publish.packet_id().filter(|_| !connection.closed);
+        let id = publish.packet_id().filter(|_| !closed);
         if let Some(id) = id {
             let sent = Sent {
                 key: copy.key,

@@ -38,6 +38,7 @@ impl Process {
             session_expiry_secs: 0,
             receive_maximum: u16::MAX,
             packet_size_max: None,
+            topic_alias_max: 0,
             will: None,
             is_local: true,
         });
