@@ -288,8 +288,9 @@ enum Returning {
     WithSession,
 }
 
-/// Far more than the longest exchange has steps.
-const REST_ROUNDS: u32 = 20_000;
+/// Far more than the longest exchange has steps: the narrowest link takes 64 bytes a round, and large
+/// payloads for one client can come to some megabytes.
+const REST_ROUNDS: u32 = 200_000;
 
 /// Rounds in which nothing moves before that counts as rest.
 const IDLE_ROUNDS: u32 = 3;
