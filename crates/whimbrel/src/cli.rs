@@ -134,7 +134,7 @@ pub(crate) struct FeatureArguments {
     #[arg(long)]
     pub(crate) reason_strings: bool,
 
-    /// Tell MQTT 5 clients that ask for it a response topic of their own: TOPIC/<client id>
+    /// Tell MQTT 5 clients that ask for it a response topic of their own: TOPIC, a slash and their client id
     #[arg(long, value_name = "TOPIC")]
     pub(crate) response_information: Option<Topic>,
 }
