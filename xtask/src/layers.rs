@@ -5,13 +5,9 @@ mod listed;
 mod rules;
 mod sources;
 
-use std::{
-    error::Error,
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs};
 
-use crate::{Outcome, metadata::Metadata};
+use crate::{Outcome, metadata::Metadata, rust_files::rust_files};
 
 /// Checks the workspace that cargo finds, and lists every violation.
 pub(crate) fn run() -> Outcome {
@@ -69,22 +65,4 @@ impl fmt::Display for Violation {
             self.place, self.rule, self.mend
         )
     }
-}
-
-/// Every `.rs` file below `folder`, sorted so that reports are stable.
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let mut folders = vec![folder.to_owned()];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }

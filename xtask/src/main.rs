@@ -9,6 +9,7 @@
 mod layers;
 mod metadata;
 mod package;
+mod rust_files;
 mod sim;
 mod trace;
 

@@ -17,6 +17,7 @@ use super::{
     statement::Statements,
     vectors::{self, VectorTable},
 };
+use crate::rust_files::rust_files;
 
 /// A test, or one row of a table that a test runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -275,15 +276,8 @@ fn test_sources(crates: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     }
     folders.retain(|folder| folder.is_dir());
     let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
+    for folder in folders {
+        files.extend(rust_files(&folder)?);
     }
     files.sort();
     Ok(files)
