@@ -186,6 +186,28 @@ fn a_refusal_that_puback_has_no_code_for_does_not_hold_later_acknowledgements_ba
 }
 
 #[test]
+fn a_reason_that_disconnect_has_no_code_for_still_closes_the_connection() {
+    for reason in [ReasonCode::BadUserNameOrPassword, ReasonCode::Success] {
+        let mut rig = Rig::with(|config| config.shards = 1);
+        let publisher = rig.connect(V5, "p");
+        let publish = publication("t", "x", first(QoS::AtLeastOnce, 1));
+        publish_under(
+            &mut rig,
+            V5,
+            publisher,
+            publish,
+            Verdict::Disconnect(reason),
+        );
+        assert!(!rig.is_open(publisher));
+        let packets = rig.take(publisher);
+        assert!(
+            matches!(&packets[..], [Packet::Disconnect(said)] if said.reason == ReasonCode::UnspecifiedError),
+            "{packets:?}"
+        );
+    }
+}
+
+#[test]
 fn an_mqtt_3_client_that_a_hook_refuses_gets_a_plain_acknowledgement_whatever_the_reason() {
     // D2, and the promise of `Verdict::Refuse`.
     for reason in [ReasonCode::NotAuthorized, ReasonCode::QuotaExceeded] {

@@ -38,7 +38,7 @@ pub enum Verdict {
     /// AUTH: it is being looked at, and [`Shard::answer_authentication`](crate::Shard::answer_authentication)
     /// follows. Every other verdict but [`Disconnect`](Self::Disconnect) says the same.
     Pending,
-    /// Close the connection; MQTT 5 clients are told the reason.
+    /// Close the connection; MQTT 5 clients are told the reason, or 0x80 where DISCONNECT has no such code.
     Disconnect(ReasonCode),
 }
 
