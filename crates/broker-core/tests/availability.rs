@@ -4,12 +4,12 @@ mod support;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use support::pieces::will;
-use support::{Rig, V5, V31, V311, clean, name, persistent};
-use whimbrel_broker_core::DropCause;
+use support::pieces::{attach, encoded, will};
+use support::{Rig, V5, V31, V311, clean, message, name, persistent};
 use whimbrel_broker_core::session::codec::{
-    MessageProperties, PayloadFormat, Publish, QoS, ReasonCode, SubscriptionOptions,
+    MessageProperties, Packet, PayloadFormat, Publish, QoS, ReasonCode, SubscriptionOptions,
 };
+use whimbrel_broker_core::{DropCause, LocalPublish, Verdict};
 
 #[test]
 fn no_more_than_the_maximum_qos_is_granted() {
@@ -72,6 +72,39 @@ fn nothing_is_retained_for_clients_that_are_not_told_that_nothing_is() {
     let subscriber = rig.connect(V311, "s");
     rig.subscribe(subscriber, "t", QoS::AtMostOnce);
     assert_eq!(rig.payloads(subscriber), [""; 0]);
+}
+
+#[test]
+fn what_the_broker_its_embedder_and_its_hooks_publish_is_not_retained_either() {
+    let mut rig = Rig::with(|config| {
+        config.shards = 1;
+        config.connection.retain_available = false;
+    });
+    let publisher = rig.connect(V5, "p");
+    let retained = Publish::builder(name("hook"))
+        .payload("x")
+        .retain(true)
+        .build();
+    let received = encoded(V5, &[Packet::Publish(message("t", "x", QoS::AtMostOnce))]);
+    let inside = attach(&rig, 0, "inside");
+    {
+        let mut shard = rig.shards[0].borrow_mut();
+        let env = rig.env();
+        let key = rig.key(publisher);
+        let event = shard.receive(env, key, &received).event;
+        let verdict = Verdict::Replace(Box::new(retained));
+        shard.apply(env, key, event.expect("a PUBLISH"), verdict);
+        let publish = LocalPublish {
+            topic: name("inside"),
+            payload: "x".into(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            properties: MessageProperties::new(),
+        };
+        shard.local_publish(env, inside, &publish, 1);
+        shard.publish_system(env, &name("$SYS/x"), b"x");
+    }
+    assert_eq!(rig.index.retained_messages(), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use support::pieces::{
     attach, encoded, first, publication, publish_inside, subscribe, subscribe_inside, unsubscribe,
@@ -12,7 +12,8 @@ use support::{Client, Rig, V5, V311, clean, persistent};
 use whimbrel_broker_core::Verdict;
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::session::codec::{
-    Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubscriptionOptions,
+    Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, SubscriptionOptions, Unsubscribe,
+    UserProperties,
 };
 
 #[test]
@@ -186,6 +187,28 @@ fn a_refusal_that_puback_has_no_code_for_does_not_hold_later_acknowledgements_ba
 }
 
 #[test]
+fn a_reason_that_disconnect_has_no_code_for_still_closes_the_connection() {
+    for reason in [ReasonCode::BadUserNameOrPassword, ReasonCode::Success] {
+        let mut rig = Rig::with(|config| config.shards = 1);
+        let publisher = rig.connect(V5, "p");
+        let publish = publication("t", "x", first(QoS::AtLeastOnce, 1));
+        publish_under(
+            &mut rig,
+            V5,
+            publisher,
+            publish,
+            Verdict::Disconnect(reason),
+        );
+        assert!(!rig.is_open(publisher));
+        let packets = rig.take(publisher);
+        assert!(
+            matches!(&packets[..], [Packet::Disconnect(said)] if said.reason == ReasonCode::UnspecifiedError),
+            "{packets:?}"
+        );
+    }
+}
+
+#[test]
 fn an_mqtt_3_client_that_a_hook_refuses_gets_a_plain_acknowledgement_whatever_the_reason() {
     // D2, and the promise of `Verdict::Refuse`.
     for reason in [ReasonCode::NotAuthorized, ReasonCode::QuotaExceeded] {
@@ -238,6 +261,34 @@ fn a_client_that_reads_nothing_does_not_escape_its_keep_alive() {
     assert!(rig.is_blocked(client));
     rig.advance_secs(3_600);
     assert_eq!(rig.stats().keep_alive_closes, 1);
+}
+
+#[test]
+fn a_client_that_takes_no_suback_or_unsuback_of_its_size_is_closed() {
+    // [5:MQTT-3.1.2-24]
+    let options = SubscriptionOptions::new(QoS::AtLeastOnce);
+    let unsubscribe = Unsubscribe {
+        id: PacketId::MIN,
+        filters: vec![ByteStr::from("t"); 200],
+        user_properties: UserProperties::new(),
+    };
+    for request in [
+        support::subscribe(&[("t", options); 200], None),
+        Packet::Unsubscribe(unsubscribe),
+    ] {
+        let mut rig = Rig::new();
+        let mut connect = clean(V5, "c");
+        connect.properties.packet_size_max = NonZeroU32::new(100);
+        let client = rig.connect_with(connect).client;
+        rig.send(client, request);
+        let packets = rig.take(client);
+        assert!(
+            matches!(&packets[..], [Packet::Disconnect(_)]),
+            "{packets:?}"
+        );
+        assert!(!rig.is_open(client));
+        rig.assert_empty();
+    }
 }
 
 #[test]

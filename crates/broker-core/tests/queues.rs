@@ -169,6 +169,34 @@ fn a_message_larger_than_the_client_takes_is_dropped_for_it_alone() {
 }
 
 #[test]
+fn a_message_too_large_for_its_client_is_reported_like_any_drop() {
+    // Sent at once, and out of the queue.
+    for is_away in [false, true] {
+        let mut rig = Rig::new();
+        let connect = || {
+            let mut connect = persistent(V5, "small");
+            connect.properties.packet_size_max = NonZeroU32::new(50);
+            connect
+        };
+        let small = rig.connect_with(connect()).client;
+        rig.subscribe(small, "t", QoS::AtLeastOnce);
+        if is_away {
+            rig.cut(small);
+        }
+        let publisher = rig.connect(V5, "p");
+        rig.publish(publisher, "t", &"x".repeat(100), QoS::AtLeastOnce);
+        if is_away {
+            rig.connect_with(connect());
+        }
+        let reported = rig.events.iter().filter(|event| {
+            matches!(event, Event::Dropping { client_id, cause: DropCause::TooLarge } if &**client_id == "small")
+        });
+        assert_eq!(reported.count(), 1);
+        assert_eq!(rig.stats().dropped_by(DropCause::TooLarge), 1);
+    }
+}
+
+#[test]
 fn a_reader_that_stops_costs_bounded_memory_and_stalls_nobody() {
     let mut rig = Rig::with(|config| {
         config.limits.clean_queue_messages_max = 100;

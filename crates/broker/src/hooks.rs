@@ -213,7 +213,7 @@ pub enum Interception {
     /// Acknowledge with this error and drop it; MQTT 3.x knows no errors and gets a plain
     /// acknowledgement.
     Refuse(ReasonCode),
-    /// Close the connection; MQTT 5 clients are told why.
+    /// Close the connection; MQTT 5 clients are told why, by 0x80 where DISCONNECT has no such code.
     Disconnect(ReasonCode),
 }
 

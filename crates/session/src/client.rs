@@ -435,10 +435,7 @@ impl<M> ClientConnection<M> {
                 None
             }
             PacketRef::Disconnect(disconnect) => Some(self.handle_disconnect(disconnect)?),
-            PacketRef::Auth(auth) => {
-                self.check_problem_information(packet_type, auth.properties)?;
-                Some(self.handle_auth(auth)?)
-            }
+            PacketRef::Auth(auth) => Some(self.handle_auth(auth)?),
             PacketRef::ConnAck(_)
             | PacketRef::Connect(_)
             | PacketRef::Subscribe(_)

@@ -464,8 +464,8 @@ impl<M> Flow<M> {
         target.topic = self.topic_form(topic);
         let size_max = self.limits.packet_size_max;
         let mut length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
-        if length > size_max && matches!(target.topic, TopicForm::NameAndAlias(_)) {
-            // It may be the new alias that makes it too large.
+        if length > size_max && target.topic != TopicForm::Name {
+            // It may be the alias that makes it too large: beside the name, or longer than a short one.
             target.topic = TopicForm::Name;
             length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
         }

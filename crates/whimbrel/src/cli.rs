@@ -102,7 +102,7 @@ pub(crate) struct ConnectionArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct FeatureArguments {
-    /// Refuse subscriptions to the topics of this filter with 0x80; may be repeated
+    /// Refuse filters for nothing but topics of this one with 0x80, not wider ones; may be repeated
     #[arg(long, value_name = "FILTER")]
     pub(crate) deny_subscribe: Vec<Filter>,
 

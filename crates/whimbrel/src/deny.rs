@@ -1,9 +1,10 @@
-//! `--deny-subscribe`: filters that nobody may subscribe to, until there are access rules.
+//! `--deny-subscribe`: filters that nobody may subscribe to. No access rules yet: wider filters reach the same topics.
 
 use whimbrel_broker::topic::{SubscriptionFilter, TopicFilter, TopicFilterBuf, TopicName};
 use whimbrel_broker::{Access, Authorizer, ClientInfo, ReasonCode};
 
-/// Refuses subscriptions to topics of these filters, in every version with 0x80.
+/// Refuses subscriptions to nothing but topics of these filters, in every version with 0x80. A wider one, such as
+/// `#`, is granted, and brings these topics too.
 #[derive(Debug)]
 pub(crate) struct DeniedFilters(pub(crate) Vec<TopicFilterBuf>);
 

@@ -231,7 +231,8 @@ impl Shard {
         self.finish(env);
     }
 
-    /// Ends a connection from this side: MQTT 5 clients are told `reason`.
+    /// Ends a connection from this side: MQTT 5 clients are told `reason`, or 0x80 where DISCONNECT has no such
+    /// code.
     pub fn disconnect(&mut self, env: Env<'_>, key: ConnectionKey, reason: ReasonCode) {
         self.disconnect_with(env, key, reason, CloseReason::Administrative);
         self.finish(env);
@@ -271,8 +272,10 @@ impl Shard {
             && connection.phase == Phase::Running
             && let Some(wire) = connection.wire()
         {
-            // The callers' codes are those a server may send.
-            let told = wire.disconnect(reason);
+            // Hooks may give any code.
+            let told = wire
+                .disconnect(reason)
+                .or_else(|_| wire.disconnect(ReasonCode::UnspecifiedError));
             debug_assert!(told.is_ok(), "{told:?}");
         }
         self.close(env, key, close);

@@ -191,6 +191,7 @@ impl Shard {
             match self.write(key, source, form, item) {
                 Ok(Written::TooLarge) => {
                     self.stats.count_drop(DropCause::TooLarge);
+                    self.report_drop(target.session, DropCause::TooLarge);
                     return if stored {
                         Outcome::Stored
                     } else {
@@ -423,6 +424,9 @@ impl Shard {
             Ok(Written::TooLarge) => {
                 if origin.is_none() {
                     self.stats.count_drop(DropCause::TooLarge);
+                    if let Some(session) = self.connection(key).map(|found| found.session) {
+                        self.report_drop(session, DropCause::TooLarge);
+                    }
                 }
                 (!mutant!(GroupTooLargeUnanswered)).then_some(GroupOutcome::TooLarge)
             }
@@ -471,12 +475,16 @@ impl Shard {
         if let Some(origin) = outgoing.origin {
             self.tell_group(key, *origin, GroupOutcome::Consumed);
         }
-        if matches!(
+        if !matches!(
             cause,
             DropCause::Offline | DropCause::Expired | DropCause::SessionEnded
         ) {
-            return;
+            self.report_drop(key, cause);
         }
+    }
+
+    /// Reports the first drop of a session's connection, or of its absence.
+    fn report_drop(&mut self, key: SessionKey, cause: DropCause) {
         if let Some(session) = self.session_mut(key)
             && !session.drop_reported
         {

@@ -44,7 +44,7 @@ pub struct LocalPublish {
     pub payload: Bytes,
     /// With which `QoS`; above 0 the outcome is reported when the message is stored.
     pub qos: QoS,
-    /// Whether it is retained.
+    /// Whether it is retained, where anything is.
     pub retain: bool,
     /// MQTT 5 properties.
     pub properties: MessageProperties,
@@ -148,7 +148,7 @@ impl Shard {
             id: self.next_message_id(),
             topic: &publish.topic,
             qos: publish.qos,
-            retain: publish.retain,
+            retain: publish.retain && self.config.connection.retain_available,
             expires_at: super::publish::expires_at(env, properties.message_expiry_secs()),
             properties,
             payload: &publish.payload,

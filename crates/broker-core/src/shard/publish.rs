@@ -38,7 +38,7 @@ pub enum Verdict {
     /// AUTH: it is being looked at, and [`Shard::answer_authentication`](crate::Shard::answer_authentication)
     /// follows. Every other verdict but [`Disconnect`](Self::Disconnect) says the same.
     Pending,
-    /// Close the connection; MQTT 5 clients are told the reason.
+    /// Close the connection; MQTT 5 clients are told the reason, or 0x80 where DISCONNECT has no such code.
     Disconnect(ReasonCode),
 }
 
@@ -83,8 +83,7 @@ impl Shard {
             id: self.next_message_id(),
             topic: &inbound.topic,
             qos: publish.qos(),
-            // MQTT 3.x clients are not told that nothing is retained.
-            retain: publish.retain() && self.config.connection.retain_available,
+            retain: publish.retain(),
             expires_at: expires_at(env, publish.properties().message_expiry_secs()),
             properties: publish.properties(),
             payload: publish.payload(),
@@ -122,6 +121,8 @@ impl Shard {
                 parts.payload = replacement.payload();
             }
         }
+        // MQTT 3.x clients are not told that nothing is retained, and hooks need not know.
+        parts.retain &= self.config.connection.retain_available;
         let checked = self
             .check_topic(parts.topic)
             .and_then(|()| self.check_payload(parts.properties, parts.payload));

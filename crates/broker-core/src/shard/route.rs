@@ -329,13 +329,13 @@ impl Shard {
         self.ingest(env, parts, publisher, None);
     }
 
-    /// Publishes a retained `QoS` 0 message in the broker's name, under `$SYS`.
+    /// Publishes a `QoS` 0 message in the broker's name, under `$SYS`; retained, where anything is.
     pub fn publish_system(&mut self, env: Env<'_>, topic: &TopicName, payload: &[u8]) {
         let parts = crate::message::MessageParts {
             id: self.next_message_id(),
             topic,
             qos: QoS::AtMostOnce,
-            retain: true,
+            retain: self.config.connection.retain_available,
             expires_at: crate::UnixMillis::NEVER,
             properties: whimbrel_session::codec::PublishProperties::EMPTY,
             payload,

@@ -8,7 +8,7 @@ use super::obligation::{Debt, OnCommit, Settled, SubscribeAnswer, SubscribeDebt}
 use super::session::Inflight;
 use super::{Env, Shard};
 use crate::ConnectionKey;
-use crate::effects::{LocalOutcome, ObligationId};
+use crate::effects::{CloseReason, LocalOutcome, ObligationId};
 
 impl Shard {
     /// Counts one answer to an obligation of this shard.
@@ -92,6 +92,10 @@ impl Shard {
                 {
                     let written = acknowledge(wire, token, &codes);
                     debug_assert!(written.is_ok(), "{written:?}");
+                    if wire.is_closing() {
+                        // The client takes no answer of its size, and waits in vain [MQTT-3.1.2-24].
+                        return self.close(env, key, CloseReason::ProtocolError);
+                    }
                     self.wake(key);
                     self.unblock(env, key, WaitsFor::Client);
                 }

@@ -1,7 +1,7 @@
 //! Enhanced authentication at the client: AUTH, before CONNACK and after it.
 
 use whimbrel_codec::bytes::Bytes;
-use whimbrel_codec::{AckProperties, AuthRef, ConnAck, Connect, ReasonCode};
+use whimbrel_codec::{AckProperties, AuthRef, ConnAck, Connect, PacketType, ReasonCode};
 
 use super::{ClientConnection, State};
 use crate::authentication::{Exchange, Turn, in_turn};
@@ -58,6 +58,7 @@ impl<M> ClientConnection<M> {
         &mut self,
         auth: AuthRef<'a>,
     ) -> Result<ClientEvent<'a, M>, ProtocolError> {
+        self.check_problem_information(PacketType::Auth, auth.properties)?;
         // [U5-090] [MQTT-4.12.0-6]
         let exchange = self.authentication.as_deref_mut();
         let exchange = exchange.ok_or(ProtocolError::UnexpectedAuth)?;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use whimbrel_session::codec::{Disconnect, QoS, ReasonCode};
+use whimbrel_session::codec::{Authentication, Disconnect, QoS, ReasonCode};
 use whimbrel_session::{
     ProtocolError, PublishOptions, Refused, RequestRefused, SessionExpiry, TimeoutKind,
 };
@@ -322,6 +322,28 @@ fn a_client_that_wants_no_problem_information_disconnects_where_it_comes_unasked
     side.says_one(accepted(V5));
     let section = &packet(0, user_property)[1..];
     side.says_one(&packet(0x30, &[b"\0\x01t", section].concat()));
+}
+
+#[test]
+fn a_client_that_wants_no_problem_information_takes_none_before_connack() {
+    // [U5-026]
+    for words in [b"\x1f\0\x03why".as_slice(), b"\x26\0\x01k\0\x01v"] {
+        let mut connect = persistent(V5);
+        connect.properties.request_problem_information = false;
+        connect.properties.authentication = Some(Authentication {
+            method: "m".into(),
+            data: None,
+        });
+        let mut side = Scripted::asking(connect, None);
+        let properties = &packet(0, &[b"\x15\0\x01m", words].concat())[1..];
+        let challenge = packet(0xf0, &[&[0x18], properties].concat());
+        let error = side.says(&challenge).expect_err("unasked");
+        assert!(
+            matches!(error, ProtocolError::ProblemInformation { .. }),
+            "{error:?}"
+        );
+        assert!(side.client.is_closing());
+    }
 }
 
 #[test]

@@ -33,8 +33,16 @@ fn source(topic: &str) -> PublishSource<'_> {
 }
 
 fn try_send(side: &mut Driven, qos: QoS, topic: &str) -> Result<(), Refused<u32>> {
+    try_send_source(side, qos, source(topic))
+}
+
+fn try_send_source(
+    side: &mut Driven,
+    qos: QoS,
+    source: PublishSource<'_>,
+) -> Result<(), Refused<u32>> {
     let mut buffer = FanOutBuffer::new();
-    let mut message = FanOut::new(source(topic), &mut buffer);
+    let mut message = FanOut::new(source, &mut buffer);
     let now = side.now;
     match &mut side.side {
         Side::Client(client) => {
@@ -155,6 +163,30 @@ fn a_message_that_only_a_new_alias_makes_too_large_goes_without_it() {
             let shorter = "t".repeat(25);
             assert_eq!(send(&mut side, &shorter), by_name(&shorter, Some(1)));
         }
+    }
+}
+
+#[test]
+fn a_message_that_only_its_alias_makes_too_large_goes_by_its_name() {
+    // An alias takes 3 bytes, which is more than the name of a short topic.
+    const SIZE_MAX: usize = 40;
+    for role in BOTH {
+        let mut setup = with_aliases(V5, 16, 16);
+        let size_max = NonZeroU32::new(40);
+        setup.connect.properties.packet_size_max = size_max;
+        setup.connack.properties.packet_size_max = size_max;
+        let mut side = setup.connect(role);
+        assert_eq!(send(&mut side, "t"), by_name("t", Some(1)));
+        // Fixed header, topic and the length of no properties take 6 bytes.
+        let payload = [b'x'; SIZE_MAX - 6];
+        let longest = PublishSource {
+            payload: Payload::Borrowed(&payload),
+            ..source("t")
+        };
+        let sent = try_send_source(&mut side, QoS::AtMostOnce, longest);
+        assert_eq!(sent, Ok(()));
+        assert_eq!(named(&mut side), by_name("t", None));
+        assert_eq!(send(&mut side, "t"), by_name("", Some(1)));
     }
 }
 
