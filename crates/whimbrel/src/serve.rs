@@ -96,6 +96,8 @@ fn start_log(level: LogLevel) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // It would complain to standard error too, and panic where nobody reads that any more.
+        .log_internal_errors(false)
         .init();
 }
 
