@@ -64,7 +64,7 @@ impl Refusal {
         }
     }
 
-    /// Sends the client to other servers, separated by spaces, for now [0x9C].
+    /// Sends the client to other servers, separated by spaces, for now: 0x9C.
     #[must_use]
     pub fn use_another_server(servers: impl Into<ByteStr>) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Refusal {
         }
     }
 
-    /// Sends the client to other servers, separated by spaces, for good [0x9D].
+    /// Sends the client to other servers, separated by spaces, for good: 0x9D.
     #[must_use]
     pub fn server_moved(servers: impl Into<ByteStr>) -> Self {
         Self {
