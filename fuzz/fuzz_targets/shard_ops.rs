@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_broker_core::session::codec::{
-    AckProperties, AuthRef, ConnAckProperties, Connect, Packet, ProtocolVersion, ReasonCode,
+    AckProperties, AuthRef, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
     SubscribeRef,
 };
 use whimbrel_broker_core::session::{InboundPublish, Tick, UsageError};
@@ -269,7 +269,10 @@ impl World {
             None => return,
             Some(length) if length % 3 == 0 => AuthenticationAnswer::Continue(None),
             Some(length) if length % 3 == 1 => AuthenticationAnswer::Confirm(None),
-            Some(_) => AuthenticationAnswer::Refuse(ReasonCode::NotAuthorized),
+            Some(_) => {
+                let refusal = Disconnect::new(ReasonCode::NotAuthorized);
+                AuthenticationAnswer::Refuse(Box::new(refusal))
+            }
         };
         let env = env(&self.index, self.now_ms);
         self.shards[shard]

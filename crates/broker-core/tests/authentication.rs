@@ -6,8 +6,8 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::bytes::{Buf, Bytes};
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::session::codec::{
-    AckProperties, Auth, AuthRef, Authentication, Connect, Limits, Packet, ProtocolVersion,
-    ReasonCode, SubscribeRef, decode_ref,
+    AckProperties, Auth, AuthRef, Authentication, Connect, Disconnect, Limits, Packet,
+    ProtocolVersion, ReasonCode, SubscribeRef, decode_ref,
 };
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
@@ -220,7 +220,8 @@ fn a_client_that_fails_is_told_and_closed() {
     // [5:MQTT-4.12.1-2]
     let mut world = World::authenticated(60);
     world.feed(&auth(ReasonCode::ReAuthenticate, b"again"));
-    world.answer(AuthenticationAnswer::Refuse(ReasonCode::NotAuthorized));
+    let refusal = Disconnect::new(ReasonCode::NotAuthorized);
+    world.answer(AuthenticationAnswer::Refuse(Box::new(refusal)));
     let told = disconnected_with(&world.sent());
     assert_eq!(told, Some(ReasonCode::NotAuthorized));
     assert_eq!(world.closed_for(), Some(CloseReason::NotAuthorized));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use whimbrel_broker_core::Grants;
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::session::codec::{
-    ConnAckProperties, PacketType, ReasonCode, UserProperties,
+    ConnAckProperties, Disconnect, PacketType, ReasonCode, UserProperties,
 };
 
 /// What an [`Authenticator`](crate::Authenticator) says.
@@ -38,11 +38,13 @@ pub struct Acceptance {
     pub user_properties: UserProperties,
 }
 
-/// What CONNACK tells a client that may not connect. MQTT 3.x clients are told the return code that fits.
+/// What CONNACK tells a client that may not connect, or DISCONNECT one that may not stay. MQTT 3.x clients are told
+/// CONNACK's return code that fits, and nothing later on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The code, or [`ReasonCode::NotAuthorized`] where CONNACK has no such code.
+    /// The code; where the packet has no such code, [`ReasonCode::NotAuthorized`] in CONNACK and at the end of a
+    /// new authentication, [`ReasonCode::UnspecifiedError`] elsewhere.
     pub reason: ReasonCode,
     /// Other servers to use, separated by spaces [U5-109].
     pub server_reference: Option<ByteStr>,
@@ -92,6 +94,16 @@ impl Refusal {
                 ReasonCode::NotAuthorized
             },
             ..self
+        }
+    }
+
+    pub(crate) fn into_disconnect(self) -> Disconnect {
+        Disconnect {
+            reason: self.reason,
+            session_expiry_secs: None,
+            server_reference: self.server_reference,
+            reason_string: self.reason_string,
+            user_properties: self.user_properties,
         }
     }
 

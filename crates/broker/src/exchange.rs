@@ -54,7 +54,7 @@ pub enum AuthenticationStep {
     /// AUTH 0x18 with this data: the client is to say more [MQTT-4.12.0-2].
     Continue(Option<Bytes>),
     /// It is over. Of a new authentication that is accepted only the data are told, in AUTH 0x00; one that is
-    /// refused ends the connection [MQTT-4.12.1-2].
+    /// refused ends the connection with a DISCONNECT that says all of the refusal [MQTT-4.12.1-2].
     Decide(Admission),
 }
 
@@ -132,11 +132,11 @@ fn answer(admission: Admission) -> AuthenticationAnswer {
             // CONNACK and DISCONNECT have different codes; 0x8C is in one of DISCONNECT's two tables only.
             let is_sayable = refusal.reason.allowed_in(PacketType::Disconnect)
                 && refusal.reason != ReasonCode::BadAuthenticationMethod;
-            AuthenticationAnswer::Refuse(if is_sayable {
-                refusal.reason
-            } else {
-                ReasonCode::NotAuthorized
-            })
+            let mut disconnect = refusal.into_disconnect();
+            if !is_sayable {
+                disconnect.reason = ReasonCode::NotAuthorized;
+            }
+            AuthenticationAnswer::Refuse(Box::new(disconnect))
         }
     }
 }

@@ -170,6 +170,9 @@ impl Hooked {
             Some(Interception::Discard) => Verdict::Discard,
             Some(Interception::Refuse(reason)) => Verdict::Refuse(reason),
             Some(Interception::Disconnect(reason)) => Verdict::Disconnect(reason),
+            Some(Interception::DisconnectWith(refusal)) => {
+                Verdict::DisconnectWith(Box::new(refusal.into_disconnect()))
+            }
             None => Verdict::Refuse(ReasonCode::ImplementationSpecificError),
         }
     }

@@ -20,7 +20,7 @@ use whimbrel_broker_core::session::codec::{
     ProtocolVersion, Publish, PublishProperties, PublishRef, QoS, ReasonCode,
 };
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Refusal};
 use crate::exchange::AuthenticationExchange;
 
 /// Decides who may connect.
@@ -215,6 +215,8 @@ pub enum Interception {
     Refuse(ReasonCode),
     /// Close the connection; MQTT 5 clients are told why, by 0x80 where DISCONNECT has no such code.
     Disconnect(ReasonCode),
+    /// The same, with another server to use, words or user properties.
+    DisconnectWith(Box<Refusal>),
 }
 
 /// Learns what happens to clients and sessions.

@@ -2,7 +2,7 @@
 
 use whimbrel_session::UsageError;
 use whimbrel_session::codec::bytes::Bytes;
-use whimbrel_session::codec::{AckProperties, ReasonCode};
+use whimbrel_session::codec::{AckProperties, Disconnect, ReasonCode};
 
 use super::publish::Verdict;
 use super::{Env, Shard};
@@ -17,8 +17,8 @@ pub enum AuthenticationAnswer {
     Continue(Option<Bytes>),
     /// AUTH 0x00: it is who it was.
     Confirm(Option<Bytes>),
-    /// DISCONNECT with this code [MQTT-4.12.1-2].
-    Refuse(ReasonCode),
+    /// The connection ends with this DISCONNECT [MQTT-4.12.1-2], or with 0x80 where a server's has no such code.
+    Refuse(Box<Disconnect>),
 }
 
 impl Shard {
@@ -39,8 +39,8 @@ impl Shard {
         let written = match answer {
             AuthenticationAnswer::Continue(data) => wire.challenge(data, properties),
             AuthenticationAnswer::Confirm(data) => wire.confirm_authentication(data, properties),
-            AuthenticationAnswer::Refuse(reason) => {
-                self.disconnect_with(env, key, reason, CloseReason::NotAuthorized);
+            AuthenticationAnswer::Refuse(disconnect) => {
+                self.disconnect_saying(env, key, *disconnect, CloseReason::NotAuthorized);
                 return self.finish(env);
             }
         };
@@ -58,9 +58,9 @@ impl Shard {
     }
 
     /// AUTH came, and the time of the whole exchange runs from the first one.
-    pub(super) fn authenticating(&mut self, env: Env<'_>, key: ConnectionKey, verdict: &Verdict) {
-        if let Verdict::Disconnect(reason) = *verdict {
-            return self.disconnect_with(env, key, reason, CloseReason::NotAuthorized);
+    pub(super) fn authenticating(&mut self, env: Env<'_>, key: ConnectionKey, verdict: Verdict) {
+        if let Some(disconnect) = verdict.into_disconnect() {
+            return self.disconnect_saying(env, key, disconnect, CloseReason::NotAuthorized);
         }
         let Some(connection) = self.running_mut(key) else {
             return;

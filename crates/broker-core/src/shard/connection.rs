@@ -1,6 +1,6 @@
 //! A connection at its shard: one packet in, one event handled, output into its buffer.
 
-use whimbrel_session::codec::{ReasonCode, WriteBuf};
+use whimbrel_session::codec::{Disconnect, ReasonCode, WriteBuf};
 use whimbrel_session::mutant;
 use whimbrel_session::{Hold, ServerConnection, ServerEvent};
 
@@ -203,7 +203,7 @@ impl Shard {
             ServerEvent::Unsubscribe { unsubscribe, token } => {
                 self.unsubscribe(env, key, &unsubscribe, token);
             }
-            ServerEvent::Auth(_) => self.authenticating(env, key, &verdict),
+            ServerEvent::Auth(_) => self.authenticating(env, key, verdict),
             ServerEvent::Disconnect(disconnect) => self.disconnected(env, key, &disconnect),
             // A connection is attached after its CONNECT, and there is only one.
             ServerEvent::Connect(_) => self.close(env, key, CloseReason::ProtocolError),
@@ -268,13 +268,23 @@ impl Shard {
         reason: ReasonCode,
         close: CloseReason,
     ) {
+        self.disconnect_saying(env, key, Disconnect::new(reason), close);
+    }
+
+    pub(super) fn disconnect_saying(
+        &mut self,
+        env: Env<'_>,
+        key: ConnectionKey,
+        disconnect: Disconnect,
+        close: CloseReason,
+    ) {
         if let Some(connection) = self.connection_mut(key)
             && connection.phase == Phase::Running
             && let Some(wire) = connection.wire()
         {
             // Hooks may give any code.
             let told = wire
-                .disconnect(reason)
+                .disconnect_with(disconnect)
                 .or_else(|_| wire.disconnect(ReasonCode::UnspecifiedError));
             debug_assert!(told.is_ok(), "{told:?}");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{
-    PacketId, PayloadFormat, Publish, PublishProperties, QoS, ReasonCode,
+    Disconnect, PacketId, PayloadFormat, Publish, PublishProperties, QoS, ReasonCode,
 };
 use whimbrel_session::mutant;
 use whimbrel_session::{AckToken, InboundPublish};
@@ -40,6 +40,19 @@ pub enum Verdict {
     Pending,
     /// Close the connection; MQTT 5 clients are told the reason, or 0x80 where DISCONNECT has no such code.
     Disconnect(ReasonCode),
+    /// The same, with another server to use or a reason in words.
+    DisconnectWith(Box<Disconnect>),
+}
+
+impl Verdict {
+    /// What the connection is to be closed with, if it is.
+    pub(super) fn into_disconnect(self) -> Option<Disconnect> {
+        match self {
+            Self::Disconnect(reason) => Some(Disconnect::new(reason)),
+            Self::DisconnectWith(disconnect) => Some(*disconnect),
+            _ => None,
+        }
+    }
 }
 
 /// A recorded `QoS` 2 message that is to be routed.
@@ -100,7 +113,7 @@ impl Shard {
                 return self.refuse_publish(env, debt, reason);
             }
             Verdict::Discard => return self.pay_publisher(env, debt, ReasonCode::Success),
-            Verdict::Disconnect(reason) => {
+            verdict @ (Verdict::Disconnect(_) | Verdict::DisconnectWith(_)) => {
                 self.stats.publishes_refused += 1;
                 // Not taken: a QoS 2 message that comes again is a new one.
                 if let Some(Debt::Publisher { token, .. }) = debt
@@ -108,7 +121,10 @@ impl Shard {
                 {
                     wire.withhold(token);
                 }
-                return self.disconnect_with(env, key, reason, CloseReason::Administrative);
+                if let Some(disconnect) = verdict.into_disconnect() {
+                    self.disconnect_saying(env, key, disconnect, CloseReason::Administrative);
+                }
+                return;
             }
             Verdict::Replace(publish) => {
                 replacement = publish;

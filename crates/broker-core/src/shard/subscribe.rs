@@ -52,8 +52,11 @@ impl Shard {
         verdict: Verdict,
     ) {
         let verdicts = match verdict {
-            Verdict::Disconnect(reason) => {
-                return self.disconnect_with(env, key, reason, CloseReason::Administrative);
+            verdict @ (Verdict::Disconnect(_) | Verdict::DisconnectWith(_)) => {
+                if let Some(disconnect) = verdict.into_disconnect() {
+                    self.disconnect_saying(env, key, disconnect, CloseReason::Administrative);
+                }
+                return;
             }
             Verdict::Filters(verdicts) => verdicts,
             Verdict::Refuse(reason) => vec![reason; subscribe.filters().count()],

@@ -63,6 +63,11 @@ impl AuthenticationExchange for Exchange {
         let step = match data.as_deref() {
             Some(b"panic") => panic!("on purpose"),
             Some(b"never") => return Box::pin(pending()),
+            Some(b"elsewhere") => {
+                let mut refusal = Refusal::server_moved("c.example");
+                refusal.reason_string = Some("we have moved".into());
+                AuthenticationStep::Decide(Admission::RefuseWith(Box::new(refusal)))
+            }
             Some(b"yield") => {
                 return Box::pin(async {
                     tokio::task::yield_now().await;
@@ -270,6 +275,26 @@ async fn a_new_authentication_that_fails_ends_the_connection() {
     // CONNACK's code for it can't stand in DISCONNECT.
     let reason = client.expect_disconnect().await;
     assert_eq!(reason, ReasonCode::NotAuthorized);
+}
+
+#[tokio::test]
+async fn a_new_authentication_may_end_with_another_server_to_use() {
+    // [5:MQTT-4.12.1-2] [U5-109]
+    let broker = broker().await;
+    let mut client = let_in(&broker).await;
+    client
+        .send(auth(ReasonCode::ReAuthenticate, b"elsewhere"))
+        .await;
+    match client.receive().await {
+        Packet::Disconnect(disconnect) => {
+            assert_eq!(disconnect.reason, ReasonCode::ServerMoved);
+            assert_eq!(disconnect.server_reference.as_deref(), Some("c.example"));
+            let words = disconnect.reason_string.as_deref();
+            assert_eq!(words, Some("we have moved"));
+        }
+        other => panic!("not a DISCONNECT: {other:?}"),
+    }
+    client.expect_end().await;
 }
 
 #[tokio::test]

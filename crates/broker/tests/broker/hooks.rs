@@ -8,7 +8,7 @@ use whimbrel_broker::codec::{Connect, Packet, ProtocolVersion, Publish, QoS, Rea
 use whimbrel_broker::topic::{SubscriptionFilter, TopicName};
 use whimbrel_broker::{
     Access, Admission, Authenticator, Authorizer, Broker, ClientInfo, ConnectRequest, Event,
-    EventMask, IncomingPublish, Interception, Interceptor, Observer,
+    EventMask, IncomingPublish, Interception, Interceptor, Observer, Refusal,
 };
 
 use crate::connecting::will;
@@ -210,10 +210,32 @@ impl Interceptor for ByTopic {
             "discard" => Interception::Discard,
             "refuse" => Interception::Refuse(ReasonCode::PayloadFormatInvalid),
             "disconnect" => Interception::Disconnect(ReasonCode::AdministrativeAction),
+            "redirect" => {
+                let refusal = Refusal::use_another_server("a.example b.example");
+                Interception::DisconnectWith(Box::new(refusal))
+            }
             "panic" => panic!("on purpose"),
             _ => Interception::Pass,
         }
     }
+}
+
+#[tokio::test]
+async fn the_interceptor_may_send_a_client_to_another_server() {
+    // [U5-109]
+    let broker = start(builder().interceptor(ByTopic)).await;
+    let mut client = Client::connect(&broker, "client").await;
+    let publish = client.message("redirect", b"!");
+    client.send(Packet::Publish(publish)).await;
+    match client.receive().await {
+        Packet::Disconnect(disconnect) => {
+            assert_eq!(disconnect.reason, ReasonCode::UseAnotherServer);
+            let servers = disconnect.server_reference;
+            assert_eq!(servers.as_deref(), Some("a.example b.example"));
+        }
+        other => panic!("not a DISCONNECT: {other:?}"),
+    }
+    client.expect_end().await;
 }
 
 #[tokio::test]
