@@ -60,6 +60,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether nobody is to say anything next.
+    pub(crate) fn is_over(&self) -> bool {
+        self.turn == Turn::Over
+    }
+
     /// Our own AUTH was written.
     pub(crate) fn note_sent(&mut self, next: Turn) {
         self.turn = next;

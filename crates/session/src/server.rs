@@ -316,17 +316,19 @@ impl<M> ServerConnection<M> {
         Ok(())
     }
 
-    /// The caller has stopped reading for reasons of its own: keep alive stands still, since packets may
-    /// wait unseen.
+    /// The caller has stopped reading for reasons of its own: keep alive and the time for a new authentication stand
+    /// still, since packets may wait unseen.
     pub fn pause_input(&mut self, now: Tick) {
         self.keep_alive.pause(now);
         self.arm_keep_alive();
+        self.pause_authentication();
     }
 
     /// The caller reads again.
     pub fn resume_input(&mut self, now: Tick) {
         self.keep_alive.resume(now);
         self.arm_keep_alive();
+        self.resume_authentication(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.

@@ -8,7 +8,6 @@ use super::publish::Verdict;
 use super::{Env, Shard};
 use crate::ConnectionKey;
 use crate::effects::CloseReason;
-use crate::timers::Timer;
 
 /// The answer to a step of a client's new authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +61,6 @@ impl Shard {
         if let Some(disconnect) = verdict.into_disconnect() {
             return self.disconnect_saying(env, key, disconnect, CloseReason::NotAuthorized);
         }
-        let Some(connection) = self.running_mut(key) else {
-            return;
-        };
-        let due = connection.timeout_due;
-        let deadline = connection.wire().and_then(|wire| wire.poll_timeout());
-        // The timer is armed for the keep alive, which may be later or off.
-        let Some(deadline) = deadline.filter(|&deadline| due.is_none_or(|due| deadline < due))
-        else {
-            return;
-        };
-        connection.timeout_due = Some(deadline);
-        if let Some(due) = due {
-            self.timers.disarm(due, Timer::Connection(key));
-        }
-        self.timers.arm(deadline, Timer::Connection(key));
+        self.arm_connection(key);
     }
 }

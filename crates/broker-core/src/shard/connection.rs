@@ -9,7 +9,6 @@ use super::publish::Verdict;
 use super::session::{InboundRelease, Inflight};
 use super::{Env, OnCommit, Shard};
 use crate::effects::CloseReason;
-use crate::timers::Timer;
 use crate::{ConnectionKey, Record, SessionKey};
 
 /// A client's connection, as long as its transport is there.
@@ -297,18 +296,11 @@ impl Shard {
             && connection.waits_for == Some(what)
         {
             connection.waits_for = None;
-            let mut deadline = None;
             if let Some(wire) = connection.wire() {
                 wire.resume_input(env.now.tick);
-                deadline = wire.poll_timeout();
             }
             // The pause may have outlasted the armed timer, which found nothing to do then.
-            if connection.timeout_due.is_none()
-                && let Some(deadline) = deadline
-            {
-                connection.timeout_due = Some(deadline);
-                self.timers.arm(deadline, Timer::Connection(key));
-            }
+            self.arm_connection(key);
             self.wake(key);
         }
     }

@@ -21,6 +21,25 @@ impl Shard {
         self.finish(env);
     }
 
+    /// Sees to it that a connection's timer fires in time. It may be armed for a later moment, or not at all: for a
+    /// keep alive that is off, or one that had stopped.
+    pub(super) fn arm_connection(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.running_mut(key) else {
+            return;
+        };
+        let due = connection.timeout_due;
+        let deadline = connection.wire().and_then(|wire| wire.poll_timeout());
+        let Some(deadline) = deadline.filter(|&deadline| due.is_none_or(|due| deadline < due))
+        else {
+            return;
+        };
+        connection.timeout_due = Some(deadline);
+        if let Some(due) = due {
+            self.timers.disarm(due, Timer::Connection(key));
+        }
+        self.timers.arm(deadline, Timer::Connection(key));
+    }
+
     /// The timer is lazy: packets that came since it was armed only move the deadline.
     fn connection_due(&mut self, env: Env<'_>, key: ConnectionKey) {
         let Some(connection) = self.running_mut(key) else {

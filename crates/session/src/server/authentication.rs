@@ -127,6 +127,23 @@ impl<M> ServerConnection<M> {
         Ok(ServerEvent::Auth(auth))
     }
 
+    /// The client's next step may wait unseen: a new authentication has no time to keep meanwhile.
+    pub(super) fn pause_authentication(&mut self) {
+        if self.state == State::Connected {
+            self.timers.set(Timer::Handshake, None);
+        }
+    }
+
+    /// One that is under way has its time from now on.
+    pub(super) fn resume_authentication(&mut self, now: Tick) {
+        let exchange = self.authentication.as_deref();
+        let is_under_way = exchange.is_some_and(|exchange| !exchange.is_over());
+        if self.state == State::Connected && is_under_way && !self.timers.is_set(Timer::Handshake) {
+            let deadline = now.saturating_add(self.config.handshake_timeout_ms);
+            self.timers.set(Timer::Handshake, Some(deadline));
+        }
+    }
+
     fn put_auth(
         &mut self,
         reason: ReasonCode,

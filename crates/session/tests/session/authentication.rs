@@ -466,6 +466,30 @@ fn a_new_authentication_that_fails_or_takes_too_long_ends_the_connection() {
 }
 
 #[test]
+fn a_new_authentication_has_its_time_while_the_client_is_read() {
+    let mut side = authenticated(Role::Server);
+    side.feed_one(&auth(ReasonCode::ReAuthenticate, "m", b""));
+    let challenged = side.server().challenge(None, AckProperties::new());
+    challenged.expect("the client waits");
+    side.sent();
+    // What the client says may wait unseen.
+    side.server().pause_input(NOW);
+    let later = Tick(NOW.0 + 60_000);
+    assert_eq!(side.wait_until(later), None);
+    side.server().resume_input(later);
+    let deadline = Tick(later.0 + 10_000);
+    assert_eq!(side.poll_timeout(), Some(deadline));
+    side.feed_one(&auth(ReasonCode::ContinueAuthentication, "m", b""));
+    let confirmed = side
+        .server()
+        .confirm_authentication(None, AckProperties::new());
+    confirmed.expect("the client waits");
+    side.server().pause_input(later);
+    side.server().resume_input(later);
+    assert_eq!(side.poll_timeout(), None);
+}
+
+#[test]
 fn before_mqtt_5_a_method_in_connect_means_nothing() {
     let mut setup = Setup::new(ProtocolVersion::V311);
     setup.connect.properties.authentication = Some(authentication("m", b""));
