@@ -158,6 +158,16 @@ impl ConnectionPump {
         }
     }
 
+    /// Ends a handshake that takes longer than [its timeout](Self::handshake_timeout): a client that waits for an
+    /// answer to CONNECT, or owes one to a challenge, is told by CONNACK in the [output](Self::handshake_output).
+    pub fn expire_handshake(&mut self) {
+        if let State::Handshake { connection, .. } = &mut self.state
+            && let Some(due) = connection.poll_timeout()
+        {
+            connection.handle_timeout(due);
+        }
+    }
+
     /// The output of a connection that has no shard yet.
     pub fn handshake_output(&mut self) -> Option<&mut WriteBuf> {
         match &mut self.state {

@@ -57,19 +57,40 @@ pub(crate) async fn greet(
             };
             thread.hand_over(transport, admitted, permit);
         }
-        Ok(Decision::Refuse) => {
-            let output = pump.handshake_output().map(std::mem::take);
-            let task = ThreadTask::from(&thread);
-            // The permit is held until the socket is closed.
-            farewell(task, transport, output.unwrap_or_default(), None).await;
-            drop(permit);
-        }
+        Ok(Decision::Refuse) => say_goodbye(&thread, transport, pump, permit).await,
         Ok(Decision::Gone) => {}
         Err(_elapsed) => {
             thread.traffic.count_handshake_timeout();
             tracing::debug!(peer = ?transport.peer(), "no CONNECT within the CONNECT timeout");
+            pump.expire_handshake();
+            let is_told = pump
+                .handshake_output()
+                .is_some_and(|output| !output.is_empty());
+            if is_told {
+                say_goodbye(&thread, transport, pump, permit).await;
+            }
         }
     }
+}
+
+/// Writes what is left for a client that is not let in, and closes.
+async fn say_goodbye(
+    thread: &Rc<Thread>,
+    transport: Transport,
+    mut pump: ConnectionPump,
+    permit: OwnedSemaphorePermit,
+) {
+    let output = pump.handshake_output().map(std::mem::take);
+    drop(pump);
+    farewell(
+        ThreadTask::from(thread),
+        transport,
+        output.unwrap_or_default(),
+        None,
+    )
+    .await;
+    // Held until the socket is closed.
+    drop(permit);
 }
 
 /// What becomes of a connection.

@@ -311,6 +311,17 @@ async fn a_step_that_is_never_decided_ends_with_the_connect_timeout() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_go_on_is_refused_in_time() {
+    let mut config = config();
+    config.core.connection.handshake_timeout_ms = 300;
+    let broker = start(builder().config(config).authenticator(Doubling)).await;
+    let mut client = open(&broker, enhanced(b"hello")).await;
+    asked(&mut client).await;
+    assert_eq!(refused(&mut client).await, ReasonCode::NotAuthorized);
+    assert_eq!(broker.stats().await.handshake_timeouts, 1);
+}
+
+#[tokio::test]
 async fn clients_are_sent_to_another_server() {
     // [U5-109]
     let broker = broker().await;

@@ -109,6 +109,10 @@ async fn a_pending_decision_ends_with_the_connect_timeout() {
     client
         .send(Packet::Connect(Box::new(login("waits", b""))))
         .await;
+    match client.receive().await {
+        Packet::ConnAck(connack) => assert_eq!(connack.reason, ReasonCode::ServerUnavailable),
+        other => panic!("not a CONNACK: {other:?}"),
+    }
     client.expect_end().await;
     assert_eq!(broker.stats().await.handshake_timeouts, 1);
 }
