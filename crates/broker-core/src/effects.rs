@@ -6,6 +6,7 @@ use whimbrel_session::codec::ReasonCode;
 use whimbrel_session::codec::topic::{ByteStr, TopicFilterBuf, TopicNameBuf};
 
 use crate::index::Matched;
+use crate::journal::Load;
 use crate::{ConnectionKey, GroupId, Message, MsgId, SessionKey, SessionRef, ShardId};
 
 /// Effects of the steps since they were last drained. Drained by the owner of the shard, once a turn.
@@ -17,7 +18,9 @@ pub struct Effects {
     /// A connection stands here once until [`Shard::woken`](crate::Shard::woken) is called for it.
     pub wake: Vec<ConnectionKey>,
     /// Records to append to the journal, in order; empty without one.
-    pub append: Vec<Record>,
+    pub append: Vec<OldRecord>,
+    /// Queued messages to read back, in order.
+    pub load: Vec<Load>,
     /// Outcomes for in-process clients.
     pub local: Vec<LocalOutcome>,
     /// What happened to sessions, for observers.
@@ -31,6 +34,7 @@ impl Effects {
         self.forward.is_empty()
             && self.wake.is_empty()
             && self.append.is_empty()
+            && self.load.is_empty()
             && self.local.is_empty()
             && self.events.is_empty()
     }
@@ -173,7 +177,7 @@ pub(crate) struct ObligationId {
 /// A record for the journal. What is promised to a peer waits for its commit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Record {
+pub enum OldRecord {
     /// A persistent session began or was resumed.
     SessionOpened {
         /// The session's client id.

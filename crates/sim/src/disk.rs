@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use whimbrel_broker_core::Record;
+use whimbrel_broker_core::OldRecord;
 
 /// What a shard's records are written to. It outlives the process.
 pub(crate) trait Disk: fmt::Debug {
     /// Writes a record behind all others. It is not durable yet.
-    fn append(&mut self, now_ms: u64, record: &Record);
+    fn append(&mut self, now_ms: u64, record: &OldRecord);
 
     /// Records that were written before `before_ms` and are not durable.
     fn unsynced(&self, before_ms: u64) -> u64;
@@ -32,7 +32,7 @@ pub(crate) struct NullDisk {
 }
 
 impl Disk for NullDisk {
-    fn append(&mut self, now_ms: u64, _: &Record) {
+    fn append(&mut self, now_ms: u64, _: &OldRecord) {
         self.open.push_back(now_ms);
     }
 
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_crash_loses_what_was_not_synced() {
         let mut disk = NullDisk::default();
-        let record = Record::SessionOpened {
+        let record = OldRecord::SessionOpened {
             client_id: ByteStr::from("c1"),
         };
         for at_ms in [1, 2, 3] {

@@ -19,7 +19,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
 use crate::message::MessageParts;
 use crate::timers::Timer;
-use crate::{ConnectionKey, DropCause, Event, Record, SessionKey, SessionRef, map};
+use crate::{ConnectionKey, DropCause, Event, OldRecord, SessionKey, SessionRef, map};
 
 /// An authenticated CONNECT, ready for its session's shard.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Shard {
             session_present: resumed.is_some(),
         });
         if expiry_secs > 0 || recorded {
-            self.append(|| Record::SessionOpened { client_id });
+            self.append(|| OldRecord::SessionOpened { client_id });
         }
         let then = OnCommit::Accept(key);
         let waits = self.effects.append.len() > records || mutant!(CleanSessionWaits);
@@ -407,7 +407,7 @@ impl Shard {
         }
         if recorded {
             let client_id = client_id.clone();
-            self.append(|| Record::SessionEnded { client_id });
+            self.append(|| OldRecord::SessionEnded { client_id });
         }
         self.observe(Event::SessionEnded { client_id });
         self.shrink_if_sparse();

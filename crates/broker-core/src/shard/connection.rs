@@ -9,7 +9,7 @@ use super::publish::Verdict;
 use super::session::{InboundRelease, Inflight};
 use super::{Env, OnCommit, Shard};
 use crate::effects::CloseReason;
-use crate::{ConnectionKey, Record, SessionKey};
+use crate::{ConnectionKey, OldRecord, SessionKey};
 
 /// A client's connection, as long as its transport is there.
 #[derive(Debug)]
@@ -331,7 +331,7 @@ impl Shard {
             token,
         };
         if let Some(client_id) = durable {
-            self.append(|| Record::OutboundReceived {
+            self.append(|| OldRecord::OutboundReceived {
                 client_id,
                 packet_id,
             });

@@ -5,7 +5,7 @@ use whimbrel_session::mutant;
 use super::obligation::OnCommit;
 use super::session::InboundRelease;
 use super::{Env, Shard};
-use crate::{Record, SessionKey};
+use crate::{OldRecord, SessionKey};
 
 impl Shard {
     /// Every target has the message: PUBCOMP as soon as PUBREL is there.
@@ -42,7 +42,7 @@ impl Shard {
             Some(inbound) => {
                 let message = inbound.id;
                 found.inbound.remove(&packet_id);
-                self.append(|| Record::InboundReleased {
+                self.append(|| OldRecord::InboundReleased {
                     client_id,
                     packet_id,
                     message,

@@ -4,6 +4,7 @@ mod authenticate;
 mod connect;
 mod connection;
 mod deliver;
+mod durable;
 mod group;
 mod inbound;
 mod local;
@@ -41,7 +42,7 @@ use crate::queue::GroupOrigin;
 use crate::timers::Timers;
 use crate::{
     ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, MsgId, Now,
-    Record, SessionKey, ShardId, ShardMessage, ShardStats,
+    OldRecord, SessionKey, ShardId, ShardMessage, ShardStats,
 };
 
 pub use self::authenticate::AuthenticationAnswer;
@@ -99,6 +100,8 @@ pub struct Shard {
     /// Bytes of messages that wait behind a `QoS` 2 message of their publisher.
     behind_bytes: usize,
     subscriptions: usize,
+    /// Messages can't be stored for want of room.
+    disk_full: bool,
     stats: ShardStats,
     effects: Effects,
 }
@@ -151,6 +154,7 @@ impl Shard {
             group_bytes: 0,
             behind_bytes: 0,
             subscriptions: 0,
+            disk_full: false,
             stats: ShardStats::default(),
             effects: Effects::default(),
             config,
@@ -399,7 +403,7 @@ impl Shard {
         self.send(to, Hop::Credit { bytes });
     }
 
-    fn append(&mut self, record: impl FnOnce() -> Record) {
+    fn append(&mut self, record: impl FnOnce() -> OldRecord) {
         if self.commits.has_journal() {
             self.effects.append.push(record());
             self.commits.appended();

@@ -17,7 +17,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, Hop};
 use crate::index::Matched;
 use crate::message::MessageParts;
-use crate::{ConnectionKey, DropCause, Message, Record, SessionKey, SessionRef, UnixMillis};
+use crate::{ConnectionKey, DropCause, Message, OldRecord, SessionKey, SessionRef, UnixMillis};
 
 /// What the hooks say to a packet, before the shard sees it.
 #[derive(Clone, Debug)]
@@ -277,7 +277,7 @@ impl Shard {
                 },
             );
             let client_id = session.client_id.clone();
-            self.append(|| Record::InboundStored {
+            self.append(|| OldRecord::InboundStored {
                 client_id,
                 packet_id,
                 message: message.clone(),
@@ -440,7 +440,7 @@ impl Shard {
         message: &Message,
     ) -> Result<(), crate::index::RetainedFull> {
         env.index.retain(message)?;
-        self.append(|| Record::Retained {
+        self.append(|| OldRecord::Retained {
             message: message.clone(),
         });
         Ok(())

@@ -13,7 +13,7 @@ use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
 use crate::index::Matched;
 use crate::queue::SubscriptionIds;
-use crate::{DropCause, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
+use crate::{DropCause, GroupId, Message, OldRecord, SessionKey, SessionRef, ShardId};
 
 /// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
 #[derive(Clone, Debug)]
@@ -243,7 +243,7 @@ impl Shard {
         if tally.stored > 0 && self.commits.has_journal() {
             let message = source.message().clone();
             let sessions = tally.stored;
-            self.append(|| Record::Enqueued { message, sessions });
+            self.append(|| OldRecord::Enqueued { message, sessions });
         }
         let Some(AnswerTo { shard, obligation }) = answer_to else {
             return;

@@ -16,7 +16,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupName, Hop, LocalOutcome, MemberStatus};
 use crate::map::ShrinkIfSparse;
 use crate::placement::shard_of;
-use crate::{ConnectionKey, Event, FilterId, GroupId, Record, SessionKey, SessionRef};
+use crate::{ConnectionKey, Event, FilterId, GroupId, OldRecord, SessionKey, SessionRef};
 
 /// What became of one filter of a SUBSCRIBE.
 enum Entered {
@@ -140,7 +140,7 @@ impl Shard {
         };
         let durable = found.is_durable().then(|| found.client_id.clone());
         if let Some(client_id) = &durable {
-            self.append(|| Record::Subscribed {
+            self.append(|| OldRecord::Subscribed {
                 client_id: client_id.clone(),
             });
         }
@@ -221,7 +221,7 @@ impl Shard {
         };
         match durable {
             Some(client_id) => {
-                self.append(|| Record::Unsubscribed { client_id });
+                self.append(|| OldRecord::Unsubscribed { client_id });
                 if mutant!(UnsubAckBeforeRecord) {
                     return self.committed(env, then);
                 }

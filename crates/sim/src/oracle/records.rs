@@ -1,6 +1,6 @@
 //! What the journal was given, and what it has.
 
-use whimbrel_broker_core::{Message, Record};
+use whimbrel_broker_core::{Message, OldRecord};
 
 use super::Oracle;
 use super::message::Position;
@@ -10,7 +10,7 @@ use crate::payload;
 
 impl Oracle {
     /// A shard appended a record.
-    pub(crate) fn recorded(&mut self, shard: usize, record: &Record) {
+    pub(crate) fn recorded(&mut self, shard: usize, record: &OldRecord) {
         self.appended[shard] += 1;
         let position = Position {
             shard,
@@ -20,22 +20,22 @@ impl Oracle {
             self.fail("a record without a journal", format!("{record:?}"));
         }
         match record {
-            Record::SessionOpened { client_id } => {
+            OldRecord::SessionOpened { client_id } => {
                 self.connection_record(client_id, |connection| {
                     connection.opened_record = Some(position.record);
                 });
             }
-            Record::Subscribed { client_id } => {
+            OldRecord::Subscribed { client_id } => {
                 self.connection_record(client_id, |connection| {
                     connection.subscribed_records.push_back(position.record);
                 });
             }
-            Record::Unsubscribed { client_id } => {
+            OldRecord::Unsubscribed { client_id } => {
                 self.connection_record(client_id, |connection| {
                     connection.unsubscribed_records.push_back(position.record);
                 });
             }
-            Record::Enqueued { message, .. } => {
+            OldRecord::Enqueued { message, .. } => {
                 self.message_record(message, position, "stored for subscribers", |found| {
                     // The first one is what the first acknowledgement waits for.
                     found
@@ -44,7 +44,7 @@ impl Oracle {
                         .or_insert(position.record);
                 });
             }
-            Record::InboundStored {
+            OldRecord::InboundStored {
                 client_id, message, ..
             } => {
                 let session = self.session_of_id(client_id);
@@ -52,7 +52,7 @@ impl Oracle {
                     found.inbound_stored = session.map(|session| (position, session));
                 });
             }
-            Record::InboundReleased {
+            OldRecord::InboundReleased {
                 client_id,
                 packet_id,
                 ..
@@ -67,7 +67,7 @@ impl Oracle {
                     self.follow_record(key, position, "released");
                 }
             }
-            Record::OutboundReceived {
+            OldRecord::OutboundReceived {
                 client_id,
                 packet_id,
             } => {
@@ -77,7 +77,7 @@ impl Oracle {
                         .insert(*packet_id, position.record);
                 }
             }
-            Record::Retained { message } => {
+            OldRecord::Retained { message } => {
                 self.message_record(message, position, "stored as retained", |found| {
                     found.retained_stored.get_or_insert(position);
                 });
