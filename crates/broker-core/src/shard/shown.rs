@@ -45,6 +45,7 @@ impl fmt::Debug for Shard {
             group_bytes,
             behind_bytes,
             subscriptions,
+            disk_full,
             // Only counted, never asked.
             stats: _,
             effects,
@@ -75,6 +76,7 @@ impl fmt::Debug for Shard {
             .field("group_bytes", group_bytes)
             .field("behind_bytes", behind_bytes)
             .field("subscriptions", subscriptions)
+            .field("disk_full", disk_full)
             .field("effects", effects)
             .finish()
     }
