@@ -19,6 +19,7 @@
 //!
 //! [`CoreLimits`] bounds every queue, table and cache; each drop is counted by [`DropCause`].
 
+mod backlog;
 mod config;
 mod effects;
 mod holders;

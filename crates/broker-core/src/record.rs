@@ -162,8 +162,9 @@ pub struct ExchangeRecord {
     pub packet_id: PacketId,
     /// How far it is.
     pub stage: Stage,
-    /// The place of its message; in the queue of the session or, with `group`, in the group's.
-    pub position: Position,
+    /// The place of its message; in the queue of the session or, with `group`, in the group's. Without one the
+    /// message is not recorded, only the packet identifier.
+    pub position: Option<Position>,
     /// The shared subscription that handed the message out.
     pub group: Option<QueueId>,
     /// How the message is sent.
@@ -201,7 +202,7 @@ impl WindowRecord {
             || self
                 .exchanges
                 .iter()
-                .any(|exchange| exchange.group.is_none() && exchange.position == position)
+                .any(|exchange| exchange.group.is_none() && exchange.position == Some(position))
     }
 }
 
