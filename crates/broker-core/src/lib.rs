@@ -46,7 +46,7 @@ pub use whimbrel_session::mutants;
 
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
 pub use crate::effects::{
-    CloseReason, Effects, Event, Forward, LocalOutcome, OldRecord, ShardMessage,
+    CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage,
 };
 pub use crate::holders::{Holders, HoldersError};
 pub use crate::ids::{

@@ -97,7 +97,16 @@ pub(crate) struct SessionQueue {
 struct DiskPart {
     /// Asked for and not there yet.
     loading: VecDeque<Spilled>,
+    loading_cost: usize,
     backlog: Backlog,
+}
+
+impl DiskPart {
+    fn pop_loading(&mut self) -> Option<Spilled> {
+        let spilled = self.loading.pop_front()?;
+        self.loading_cost -= spilled.cost;
+        Some(spilled)
+    }
 }
 
 #[derive(Debug)]
@@ -126,9 +135,8 @@ impl SessionQueue {
 
     /// What the messages that are on the disk only count with.
     pub(crate) fn disk_bytes(&self) -> usize {
-        self.disk.as_ref().map_or(0, |disk| {
-            disk.backlog.cost() + disk.loading.iter().map(|spilled| spilled.cost).sum::<usize>()
-        })
+        let disk = self.disk.as_ref();
+        disk.map_or(0, |disk| disk.backlog.cost() + disk.loading_cost)
     }
 
     /// Whether something is on the disk only.
@@ -164,6 +172,7 @@ impl SessionQueue {
         {
             bytes += spilled.cost;
             positions.push(spilled.position);
+            disk.loading_cost += spilled.cost;
             disk.loading.push_back(spilled);
         }
         positions
@@ -179,7 +188,7 @@ impl SessionQueue {
             // Dropped for room since it was asked for.
             return None;
         }
-        disk.loading.pop_front();
+        disk.pop_loading();
         self.forget_disk_part_if_empty();
         self.push_back(outgoing);
         Some(spilled.cost)
@@ -191,10 +200,7 @@ impl SessionQueue {
             return None;
         }
         let disk = self.disk.as_mut()?;
-        let dropped = disk
-            .loading
-            .pop_front()
-            .or_else(|| disk.backlog.pop_front());
+        let dropped = disk.pop_loading().or_else(|| disk.backlog.pop_front());
         self.forget_disk_part_if_empty();
         dropped
     }

@@ -194,6 +194,34 @@ pub enum RetainedChange {
     },
 }
 
+impl Record {
+    /// About how many bytes it takes on its way to the journal.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        let bytes = match self {
+            Self::Enqueued {
+                message, holders, ..
+            } => message.size() + holders.as_bytes().len(),
+            Self::InboundStored { message, .. } => message.size(),
+            Self::Session(record) => {
+                let will = record.will.as_ref();
+                record.client_id.len() + will.map_or(0, |will| will.payload.len())
+            }
+            Self::Subscribed { subscriptions, .. } => {
+                let filter = |record: &SubscriptionRecord| record.filter.len();
+                size_of_val(&**subscriptions) + subscriptions.iter().map(filter).sum::<usize>()
+            }
+            Self::Unsubscribed { filters, .. } => {
+                size_of_val(&**filters) + filters.iter().map(|filter| filter.len()).sum::<usize>()
+            }
+            Self::Window(record) => size_of_val(&*record.exchanges),
+            Self::Done { positions, .. } => size_of_val(&**positions),
+            _ => 0,
+        };
+        size_of::<Self>() + bytes
+    }
+}
+
 impl WindowRecord {
     /// Whether the session's own queue still owes the message at `position`.
     #[must_use]
@@ -247,6 +275,15 @@ impl Form {
             retain,
             subscription_ids: ids,
         }
+    }
+
+    /// The form of an exchange whose message is not known any more.
+    pub(crate) fn of_stage(stage: Stage) -> Self {
+        let qos = match stage {
+            Stage::AwaitPubAck => QoS::AtLeastOnce,
+            Stage::AwaitPubRec | Stage::AwaitPubComp { .. } => QoS::ExactlyOnce,
+        };
+        Self::new(qos, false, &[])
     }
 
     /// Subscription Identifiers [MQTT-3.3.4-4].

@@ -9,7 +9,7 @@ use whimbrel_session::{AckToken, SessionState, Tick};
 use crate::effects::GroupName;
 use crate::map::Map;
 use crate::queue::{Outgoing, SessionQueue};
-use crate::{ConnectionKey, FilterId, GroupId, MsgId};
+use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId};
 
 /// A session at its shard.
 #[derive(Debug)]
@@ -44,8 +44,10 @@ pub(super) struct Session {
     /// The routing pass that last met this session, and its place among that pass's targets.
     pub(super) mark: u64,
     pub(super) mark_index: usize,
-    /// The journal knows the session.
-    pub(super) recorded: bool,
+    /// Its queue in the journal, if it is known there.
+    pub(super) queue_id: Option<QueueId>,
+    /// Its window is to be recorded at the end of the turn.
+    pub(super) is_dirty: bool,
     /// A drop was reported to observers since the connection came or went.
     pub(super) drop_reported: bool,
 }
@@ -113,6 +115,8 @@ pub(super) struct Joining {
 #[derive(Debug)]
 pub(super) struct InboundMessage {
     pub(super) id: MsgId,
+    /// Under which the journal has it, if it does.
+    pub(super) queue: Option<QueueId>,
     /// All targets have it.
     pub(super) routed: bool,
     /// The PUBREL that came before that.
