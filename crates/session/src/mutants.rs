@@ -44,6 +44,7 @@ mutants! {
     AckAfterFirstStored: "PUBACK leaves when the first of several shards has stored",
     AckOutOfTurn: "PUBACK leaves before that of an earlier message",
     PubRecBeforeRecord: "PUBREC leaves before the message is recorded",
+    OutboundIdNotAwaited: "a QoS 2 PUBLISH leaves before its packet identifier is recorded",
     PubRelBeforeRecord: "PUBREL leaves before the PUBREC is recorded",
     PubCompBeforeRecord: "PUBCOMP leaves before the release is recorded",
     RepeatedPubRelAtOnce: "the PUBCOMP of a repeated PUBREL does not wait for the first one's record",
@@ -57,6 +58,7 @@ mutants! {
     AliasAboveMaximum: "a topic alias is above what the client takes",
     AliasNotWritten: "an alias counts as known though its PUBLISH found no room",
     // Exchanges and windows.
+    DupOnFirstSending: "what is sent for the first time has DUP",
     NoDupOnResend: "what is sent again has no DUP",
     SendWindowOffByOne: "one message more in flight than the client allows",
     PacketIdReused: "a packet identifier is given out while it is taken",

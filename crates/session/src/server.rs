@@ -327,7 +327,8 @@ impl<M> ServerConnection<M> {
         self.session_expiry
     }
 
-    /// QoS 1 and 2 publications open towards the client, counted on this connection.
+    /// QoS 1 and 2 publications open towards the client, counted on this connection; those that are prepared
+    /// among them.
     pub fn in_flight(&self) -> usize {
         self.flow.session.outbound.in_flight()
     }
