@@ -179,6 +179,14 @@ pub(crate) struct ObligationId {
     pub(crate) generation: u32,
 }
 
+impl ObligationId {
+    /// Nobody waits: slots are below this.
+    pub(crate) const NONE: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+}
+
 /// The outcome of a command of an in-process client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalOutcome {

@@ -128,16 +128,15 @@ impl Index {
     #[must_use]
     pub fn take_retained_changes(&self) -> Vec<RetainedChange> {
         // Most commits find none: no writer is kept waiting then.
-        if self
-            .read_retained()
-            .log
-            .as_ref()
-            .is_none_or(Vec::is_empty)
-        {
+        if self.read_retained().log.as_ref().is_none_or(Vec::is_empty) {
             return Vec::new();
         }
         let mut retained = self.write_retained();
-        retained.log.as_mut().map(std::mem::take).unwrap_or_default()
+        retained
+            .log
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Retained messages now.
@@ -299,11 +298,7 @@ impl Index {
 
     /// Makes `message` the retained one of its topic, or deletes that if its payload is empty
     /// [MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7].
-    pub(crate) fn retain(
-        &self,
-        message: &Message,
-        keeping: Keeping,
-    ) -> Result<(), RetainedFull> {
+    pub(crate) fn retain(&self, message: &Message, keeping: Keeping) -> Result<(), RetainedFull> {
         let mut retained = self.write_retained();
         let topic = message.topic();
         if message.payload_is_empty() {
@@ -329,6 +324,12 @@ impl Index {
             retained.note(|| RetainedChange::Set(message.clone()));
         }
         Ok(())
+    }
+
+    /// Puts a retained message back that the journal has.
+    pub(crate) fn restore_retained(&self, message: &Message) {
+        // What no longer fits in lowered limits is left out of memory, and stays in the journal.
+        let _ = self.retain(message, Keeping::Unlogged);
     }
 
     /// Whether `topic` has a retained message.

@@ -45,9 +45,7 @@ pub use whimbrel_session as session;
 pub use whimbrel_session::mutants;
 
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
-pub use crate::effects::{
-    CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage,
-};
+pub use crate::effects::{CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage};
 pub use crate::holders::{Holders, HoldersError};
 pub use crate::ids::{
     ConnectionKey, FilterId, GroupId, MsgId, SHARDS_MAX, SessionKey, SessionRef, ShardId,

@@ -92,10 +92,13 @@ impl<'a> Recovery<'a> {
                 let queue = record.session;
                 let env = self.env();
                 let Some(key) = self.shards[shard.index()].restore_session(env, record) else {
-                    return Err(damaged(format!("queue {queue:?}: two sessions of one client")));
+                    return Err(damaged(format!(
+                        "queue {queue:?}: two sessions of one client"
+                    )));
                 };
                 let held = Vec::new();
-                self.sessions.insert(queue, RestoredSession { shard, key, held });
+                self.sessions
+                    .insert(queue, RestoredSession { shard, key, held });
             }
             Replayed::Subscriptions {
                 session,
@@ -205,7 +208,9 @@ impl<'a> Recovery<'a> {
         subscriptions: &[SubscriptionRecord],
     ) -> Result<(), JournalError> {
         let Some(restored) = self.sessions.get(&queue) else {
-            return Err(damaged(format!("subscriptions of queue {queue:?}, which is no session")));
+            return Err(damaged(format!(
+                "subscriptions of queue {queue:?}, which is no session"
+            )));
         };
         let (shard, key) = (restored.shard, restored.key);
         let env = self.env();
@@ -213,7 +218,9 @@ impl<'a> Recovery<'a> {
             let shard = &mut self.shards[shard.index()];
             if !shard.restore_subscription(env, key, subscription) {
                 let filter = &subscription.filter;
-                return Err(damaged(format!("queue {queue:?}: filter {filter:?} is not valid")));
+                return Err(damaged(format!(
+                    "queue {queue:?}: filter {filter:?} is not valid"
+                )));
             }
         }
         Ok(())

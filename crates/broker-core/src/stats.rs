@@ -162,6 +162,6 @@ mod tests {
                 cause.name()
             );
         }
-        assert_eq!(stats.dropped_total(), 45);
+        assert_eq!(stats.dropped_total(), 55);
     }
 }

@@ -19,9 +19,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
 use crate::message::MessageParts;
 use crate::timers::Timer;
-use crate::{
-    ConnectionKey, DropCause, Event, Message, Record, SessionKey, SessionRef, map,
-};
+use crate::{ConnectionKey, DropCause, Event, Message, Record, SessionKey, SessionRef, map};
 
 /// An authenticated CONNECT, ready for its session's shard.
 #[derive(Debug)]
@@ -118,6 +116,7 @@ impl Shard {
         });
         if let Some(found) = self.session_mut(session) {
             found.queue_id = queue_id;
+            found.disconnected_at = None;
             found.connection = Some(key);
             found.version = connect.version;
             found.expiry_secs = expiry_secs;
@@ -128,7 +127,7 @@ impl Shard {
             client_id,
             session_present: resumed.is_some(),
         });
-        self.append_session(session, None);
+        self.append_session(session);
         let then = OnCommit::Accept(key);
         let waits = self.effects.append.len() > records || mutant!(CleanSessionWaits);
         if waits && !mutant!(ConnAckBeforeRecord) {
@@ -277,6 +276,7 @@ impl Shard {
             return;
         };
         session.connection = None;
+        session.disconnected_at = Some(env.now.wall);
         session.drop_reported = false;
         if accepted {
             session.state = state;
@@ -291,7 +291,7 @@ impl Shard {
             self.end_session(env, session_key);
             return;
         }
-        self.append_session(session_key, Some(env.now.wall));
+        self.append_session(session_key);
         if !self.config.queue_qos0_offline {
             self.drop_queued_qos0(session_key);
         }
@@ -370,6 +370,7 @@ impl Shard {
             version,
             connection: None,
             state: Some(SessionState::new()),
+            disconnected_at: None,
             expiry_secs: 0,
             expiry_due: None,
             will: None,
@@ -493,15 +494,16 @@ impl Shard {
             shard: self.id,
             key,
         };
-        if qos > QoS::AtMostOnce && self.session(key).is_some_and(|found| found.queue_id.is_some())
+        if qos > QoS::AtMostOnce
+            && self
+                .session(key)
+                .is_some_and(|found| found.queue_id.is_some())
         {
             self.take_over_will(env, &parts, key);
         } else {
             self.publish_own(env, &parts, Some(publisher));
         }
-        if self.session(key).is_some_and(|found| found.connection.is_none()) {
-            self.append_session(key, Some(env.now.wall));
-        }
+        self.append_session(key);
         self.observe(Event::WillPublished {
             client_id,
             topic: topic.clone(),

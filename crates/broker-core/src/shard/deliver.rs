@@ -9,19 +9,17 @@ use whimbrel_session::mutant;
 use whimbrel_session::{Deliver, Refused};
 
 use super::connection::{Endpoint, Phase};
+use super::obligation::OnCommit;
 use super::route::Target;
 use super::session::Inflight;
 use super::{Env, Shard};
-use crate::effects::GroupOutcome;
-use crate::message::MessageParts;
-use super::obligation::OnCommit;
 use crate::backlog::Spilled;
+use crate::effects::GroupOutcome;
 use crate::holders::{Holders, HoldersBuilder};
+use crate::message::MessageParts;
 use crate::queue::{GroupOrigin, Outgoing, SessionQueue, SubscriptionIds};
 use crate::record::{Form, Position, QueueId};
-use crate::{
-    ConnectionKey, DropCause, Event, Message, MsgId, QueueFull, SessionKey, UnixMillis,
-};
+use crate::{ConnectionKey, DropCause, Event, Message, MsgId, QueueFull, SessionKey, UnixMillis};
 
 /// A message on its way out: encoded once per form, made a shared [`Message`] once if anybody has
 /// to keep it.

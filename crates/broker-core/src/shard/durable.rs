@@ -10,10 +10,8 @@ use super::{Env, Shard};
 use crate::holders::HoldersBuilder;
 use crate::journal::{Load, StoredMessage};
 use crate::queue::Outgoing;
-use crate::record::{
-    ExchangeRecord, Form, Position, QueueId, Record, SessionRecord, WindowRecord,
-};
-use crate::{ConnectionKey, Message, SessionKey, UnixMillis};
+use crate::record::{ExchangeRecord, Form, Position, QueueId, Record, SessionRecord, WindowRecord};
+use crate::{ConnectionKey, Message, SessionKey};
 
 impl Shard {
     /// Adds the records that are written once a turn: the windows of sessions that sent or were acknowledged
@@ -123,7 +121,7 @@ impl Shard {
     }
 
     /// Goes on above all places and queues of earlier starts.
-    pub(super) fn continue_after(&mut self, position: u64, queue: u64) {
+    pub(crate) fn continue_after(&mut self, position: u64, queue: u64) {
         self.next_position = self.next_position.max((position >> SHARD_BITS) + 1);
         self.next_queue = self.next_queue.max((queue >> SHARD_BITS) + 1);
     }
@@ -182,11 +180,8 @@ impl Shard {
     }
 
     /// Records what outlives the connection of a session, as it is now.
-    pub(super) fn append_session(&mut self, key: SessionKey, disconnected_at: Option<UnixMillis>) {
-        let Some(session) = self.session(key) else {
-            return;
-        };
-        if let Some(record) = session_record(session, disconnected_at) {
+    pub(super) fn append_session(&mut self, key: SessionKey) {
+        if let Some(record) = self.session(key).and_then(session_record) {
             self.append(|| Record::Session(Box::new(record)));
         }
     }
@@ -236,7 +231,8 @@ impl Shard {
         if let Some(state) = &session.state {
             record.next_packet_id = state.next_packet_id();
             record.exchanges = exchange_records(state.exchanges_to_record());
-        } else if let Some(wire) = wire {
+        } else {
+            let wire = wire?;
             record.next_packet_id = wire.next_packet_id();
             record.exchanges = exchange_records(wire.exchanges_to_record());
         }
@@ -265,16 +261,13 @@ fn exchange_records<'a>(
         .collect()
 }
 
-pub(super) fn session_record(
-    session: &Session,
-    disconnected_at: Option<UnixMillis>,
-) -> Option<SessionRecord> {
+fn session_record(session: &Session) -> Option<SessionRecord> {
     Some(SessionRecord {
         session: session.queue_id?,
         client_id: session.client_id.clone(),
         version: session.version,
         expiry_secs: session.expiry_secs,
-        disconnected_at,
+        disconnected_at: session.disconnected_at,
         will: session.will.as_deref().cloned(),
     })
 }

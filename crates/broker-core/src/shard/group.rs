@@ -173,16 +173,21 @@ impl Group {
             self.slots.insert(self.members[slot].session, slot);
             self.place(slot);
         }
-        if self.is_closed() {
-            self.queue_bytes = 0;
-            return std::mem::take(&mut self.queue).len();
-        }
-        self.purge()
+        self.close_without_members().unwrap_or_else(|| self.purge())
     }
 
     /// Whether the last member has left.
     pub(super) fn is_closed(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Drops what is queued if there are no members, and says how many messages that were.
+    pub(super) fn close_without_members(&mut self) -> Option<usize> {
+        if !self.is_closed() {
+            return None;
+        }
+        self.queue_bytes = 0;
+        Some(std::mem::take(&mut self.queue).len())
     }
 
     /// Whether nothing is left of it.
@@ -207,7 +212,12 @@ impl Group {
 
     /// Puts a message of the journal back where it was when the broker stopped: with a member that has it in
     /// flight, or into the queue.
-    pub(super) fn restore(&mut self, sequence: Position, message: Message, holder: Option<SessionRef>) {
+    pub(super) fn restore(
+        &mut self,
+        sequence: Position,
+        message: Message,
+        holder: Option<SessionRef>,
+    ) {
         self.note_committed(sequence);
         let queued = Queued {
             message,
@@ -291,12 +301,7 @@ impl Group {
         }
         let slot = self.pick(queued.message.qos())?;
         let (sequence, queued) = self.take_first()?;
-        Some(Next::Handout(self.give(
-            slot,
-            sequence,
-            queued,
-            Vec::new(),
-        )))
+        Some(Next::Handout(self.give(slot, sequence, queued, Vec::new())))
     }
 
     fn give(
@@ -531,7 +536,12 @@ mod tests {
                 Next::Handout(handout) => Some(handout),
                 Next::Expired => None,
             })
-            .map(|handout| (handout.member.key.index, handout.queued.message.id().sequence))
+            .map(|handout| {
+                (
+                    handout.member.key.index,
+                    handout.queued.message.id().sequence,
+                )
+            })
             .collect()
     }
 

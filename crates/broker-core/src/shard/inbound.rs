@@ -56,7 +56,14 @@ impl Shard {
         };
         let mut buffers = self.take_buffers();
         let mut source = super::deliver::Source::of_message(message, env.now.wall, &mut buffers);
-        self.route_for(env, &mut source, &matched, Some(publisher), Some(debt), false);
+        self.route_for(
+            env,
+            &mut source,
+            &matched,
+            Some(publisher),
+            Some(debt),
+            false,
+        );
         self.keep_buffers(buffers);
     }
 

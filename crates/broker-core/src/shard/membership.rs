@@ -46,7 +46,14 @@ impl Shard {
             self.hand_out(env, id);
             return;
         }
-        if self.groups_by_name.get(&group.name) == Some(&id) {
+        self.forget_closed_group(env, id);
+    }
+
+    /// Lets nobody join or reach a group that has lost its last member.
+    pub(super) fn forget_closed_group(&mut self, env: Env<'_>, id: GroupId) {
+        if let Some(group) = self.groups.get(&id)
+            && self.groups_by_name.get(&group.name) == Some(&id)
+        {
             env.index.release_group(&group.name.filter, id);
             self.groups_by_name.remove(&group.name);
         }
@@ -143,7 +150,11 @@ impl Shard {
         let sequence = self.next_position();
         if let Some(queue) = queue {
             // A record of its own: messages of a group end in any order.
-            self.append_enqueued(sequence, &message, [(queue, Form::new(source.qos(), false, &[]))]);
+            self.append_enqueued(
+                sequence,
+                &message,
+                [(queue, Form::new(source.qos(), false, &[]))],
+            );
         }
         let queued = Queued {
             message,
@@ -215,7 +226,7 @@ impl Shard {
         );
     }
 
-    fn open_group(&mut self, name: &GroupName) -> GroupId {
+    pub(super) fn open_group(&mut self, name: &GroupName) -> GroupId {
         self.next_group += 1;
         let id = GroupId {
             owner: self.id,

@@ -11,6 +11,7 @@ mod local;
 mod membership;
 mod obligation;
 mod publish;
+mod restore;
 mod route;
 mod session;
 mod settle;
@@ -50,6 +51,7 @@ pub use self::connect::{Attach, Grants};
 pub use self::connection::{InputStatus, Received};
 pub use self::local::{LocalDelivery, LocalPublish, LocalSubscribe};
 pub use self::publish::Verdict;
+pub(crate) use self::restore::{RestoredSession, Taken, group_owner};
 pub use self::session::Inflight;
 
 /// One shard of the broker: a state machine without locks, clock or I/O.

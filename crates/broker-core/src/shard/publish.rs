@@ -352,9 +352,7 @@ impl Shard {
         if !self.commits.has_journal() {
             return None;
         }
-        let known = self
-            .session(publisher)
-            .and_then(|session| session.queue_id);
+        let known = self.session(publisher).and_then(|session| session.queue_id);
         Some(known.unwrap_or_else(|| self.next_queue_id()))
     }
 

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use whimbrel_session::codec::topic::{ByteStr, SubscriptionFilter, TopicFilter};
-use whimbrel_session::codec::{PacketId, ReasonCode, RetainHandling};
-use whimbrel_session::{
-    Exchange, RestoreError, SessionParts, SessionState, Stage,
-};
+use whimbrel_session::codec::{PacketId, RetainHandling};
+use whimbrel_session::{Exchange, RestoreError, SessionParts, SessionState, Stage};
 
 use super::obligation::{Debt, InboundKey};
-use super::session::{Inflight, InboundMessage};
-use super::subscribe::Request;
+use super::session::{InboundMessage, Inflight};
 use super::{Env, Shard};
 use crate::effects::{GroupName, Hop};
 use crate::placement::shard_of;
@@ -91,7 +88,7 @@ impl Shard {
         found.disconnected_at = Some(disconnected_at.unwrap_or(env.now.wall));
         if disconnected_at.is_none() {
             // So that a broker that stops again does not count from then on.
-            self.append_session(key, Some(env.now.wall));
+            self.append_session(key);
         }
         Some(key)
     }
@@ -110,7 +107,7 @@ impl Shard {
         options.retain_handling = RetainHandling::DoNotSend;
         match parsed {
             SubscriptionFilter::Plain(filter) => {
-                self.restore_plain(env, key, filter, options, record.subscription_id);
+                self.add_subscriber(env, key, filter, options, record.subscription_id, false);
             }
             SubscriptionFilter::Shared { group, filter } => {
                 let name = GroupName {

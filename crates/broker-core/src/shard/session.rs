@@ -9,7 +9,7 @@ use whimbrel_session::{AckToken, SessionState, Tick};
 use crate::effects::GroupName;
 use crate::map::Map;
 use crate::queue::{Outgoing, SessionQueue};
-use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId};
+use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId, UnixMillis};
 
 /// A session at its shard.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) connection: Option<ConnectionKey>,
     /// Windows and packet identifiers; with the connection while that is accepted.
     pub(super) state: Option<SessionState<Inflight>>,
+    /// When its connection went, if it has none.
+    pub(super) disconnected_at: Option<UnixMillis>,
     /// Session Expiry Interval in force, in seconds; 0 ends the session with its connection.
     pub(super) expiry_secs: u32,
     /// When the armed expiry timer fires.

@@ -346,17 +346,7 @@ impl Shard {
                 if full && !known {
                     return Entered::Code(ReasonCode::QuotaExceeded);
                 }
-                self.next_join += 1;
-                let join = self.next_join;
-                let joining = Joining {
-                    join,
-                    qos: options.qos,
-                    retain_as_published: options.retain_as_published,
-                    subscription_id,
-                };
-                if let Some(session) = self.session_mut(key) {
-                    session.joining.insert(name.clone(), joining);
-                }
+                let join = self.begin_join(key, &name, options, subscription_id);
                 let qos = options.qos;
                 Entered::Joining { name, join, qos }
             }
@@ -386,6 +376,28 @@ impl Shard {
         }
     }
 
+    /// Notes that a session is about to join a group, and says how this join is called.
+    pub(super) fn begin_join(
+        &mut self,
+        key: SessionKey,
+        name: &GroupName,
+        options: SubscriptionOptions,
+        subscription_id: Option<SubscriptionId>,
+    ) -> u64 {
+        self.next_join += 1;
+        let join = self.next_join;
+        let joining = Joining {
+            join,
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            subscription_id,
+        };
+        if let Some(session) = self.session_mut(key) {
+            session.joining.insert(name.clone(), joining);
+        }
+        join
+    }
+
     /// Notes that retained messages are owed for subscriptions, once their SUBACK is out.
     pub(super) fn scan_later(&mut self, key: SessionKey, scans: Vec<RetainedScan>) {
         let scans_max = self
@@ -412,7 +424,7 @@ impl Shard {
     }
 
     /// Adds or replaces an ordinary subscription; `None` if it would be one too many.
-    fn add_subscriber(
+    pub(super) fn add_subscriber(
         &mut self,
         env: Env<'_>,
         key: SessionKey,
@@ -582,7 +594,7 @@ pub(super) struct Request<'a> {
 }
 
 /// An ordinary subscription that was added or replaced.
-struct Added {
+pub(super) struct Added {
     filter: FilterId,
     is_new: bool,
 }
