@@ -315,6 +315,10 @@ impl Shard {
                     Err(refused) => return Err(refused.into_item()),
                 }
             }
+            // Nothing overtakes a message that waits for its record, so that the last one of a writer arrives last.
+            Endpoint::Wire(wire) if wire.has_prepared() && !mutant!(PreparedOvertaken) => {
+                return Err(item);
+            }
             Endpoint::Wire(wire) => match wire.deliver(&mut source.fan_out, form, item) {
                 Ok(()) => {}
                 Err(Refused::TooLarge(_)) => return Ok(Written::TooLarge),

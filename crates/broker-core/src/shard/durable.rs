@@ -191,6 +191,7 @@ impl Shard {
         if let Some(wire) = self.running_mut(key).and_then(|found| found.wire()) {
             wire.recorded(packet_id);
             self.resend(env, key);
+            self.refill(env, key);
         }
     }
 
