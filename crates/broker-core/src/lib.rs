@@ -32,6 +32,7 @@ mod placement;
 mod pump;
 mod queue;
 mod record;
+mod record_image;
 mod recovery;
 mod shard;
 mod stats;
@@ -63,6 +64,7 @@ pub use crate::record::{
     ExchangeRecord, Form, GroupRecord, Position, QueueId, Record, RetainedChange, SessionRecord,
     SubscriptionRecord, WindowRecord,
 };
+pub use crate::record_image::RecordError;
 pub use crate::recovery::Recovery;
 pub use crate::shard::{
     Attach, AuthenticationAnswer, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish,
