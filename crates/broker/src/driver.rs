@@ -20,6 +20,7 @@ use crate::gate::caught;
 use crate::handshake::greet;
 use crate::hooks::EventMask;
 use crate::inbox::{Command, LocalAction, LocalReply, LocalRequest, Mail};
+use crate::interim;
 use crate::listening;
 use crate::mailbox::fill_mailbox;
 use crate::thread::Thread;
@@ -93,6 +94,7 @@ impl Driver {
         let inbox = thread.shared.inbox(thread.id);
         inbox.take(&mut self.mail, context.waker());
         if self.receive(env).is_break() {
+            self.last_word();
             return Poll::Ready(());
         }
         {
@@ -119,12 +121,31 @@ impl Driver {
                 shard.handle_message(env, from, message);
             }
         }
+        self.hear_journal(env);
         let mut commands = std::mem::take(&mut self.mail.commands);
         for command in commands.drain(..) {
             self.execute(env, command)?;
         }
         self.mail.commands = commands;
         ControlFlow::Continue(())
+    }
+
+    /// Takes what the journal says; without one it says nothing.
+    fn hear_journal(&mut self, env: Env<'_>) {
+        let committed = std::mem::take(&mut self.mail.committed);
+        if committed > 0 {
+            let mut shard = self.thread.shard.borrow_mut();
+            shard.handle_committed(env, committed);
+        }
+        if !self.mail.loaded.is_empty() {
+            let mut shard = self.thread.shard.borrow_mut();
+            for (session, messages) in self.mail.loaded.drain(..) {
+                shard.handle_loaded(env, session, messages);
+            }
+        }
+        if let Some(is_full) = self.mail.disk_full.take() {
+            self.thread.shard.borrow_mut().set_disk_full(is_full);
+        }
     }
 
     fn execute(&mut self, env: Env<'_>, command: Command) -> ControlFlow<()> {
@@ -210,8 +231,12 @@ impl Driver {
 
     /// Carries out what the shard asks for.
     fn drain(&mut self) {
+        let shared = &self.thread.shared;
         {
             let mut shard = self.thread.shard.borrow_mut();
+            if shared.outbox.is_some() {
+                shard.seal();
+            }
             std::mem::swap(shard.effects(), &mut self.effects);
             let mut wakers = self.thread.wakers.borrow_mut();
             for key in self.effects.wake.drain(..) {
@@ -219,12 +244,16 @@ impl Driver {
                 wakers.wake(key);
             }
         }
-        debug_assert!(self.effects.append.is_empty(), "there is no journal");
+        let Effects { append, load, .. } = &mut self.effects;
+        if let Some(outbox) = &shared.outbox
+            && !(append.is_empty() && load.is_empty())
+        {
+            outbox.post(self.thread.id, &mut interim::records(append), load);
+        }
         if !self.effects.forward.is_empty() {
             for Forward { to, message } in self.effects.forward.drain(..) {
                 self.outgoing[to.index()].push(message);
             }
-            let shared = &self.thread.shared;
             for (to, messages) in shared.shards().zip(&mut self.outgoing) {
                 if !messages.is_empty() {
                     shared.inbox(to).post(self.thread.id, messages);
@@ -238,6 +267,13 @@ impl Driver {
             self.observe();
         }
         debug_assert!(self.effects.is_empty());
+    }
+
+    /// What the shard has for the journal before it ends, unless something is wrong with the broker.
+    fn last_word(&mut self) {
+        if self.thread.shared.outbox.is_some() && !self.thread.shared.is_failing() {
+            self.drain();
+        }
     }
 
     fn observe(&mut self) {
