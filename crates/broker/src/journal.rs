@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use whimbrel_broker_core::{
-    Batch, Journal, JournalError, Load, Maintenance, Position, Record, StoredMessage,
-};
+use whimbrel_broker_core::{Batch, Journal, JournalError, Load, Maintenance};
 
 use crate::config::Durability;
+use crate::fresh::Fresh;
 use crate::interim;
 use crate::outbox::{Outbox, Post, Taken, Wait};
 use crate::shared::Shared;
@@ -193,8 +192,13 @@ impl Committer {
         }
         let fresh = Fresh::new(&self.post.records);
         for (shard, load) in self.post.loads.drain(..) {
-            let messages = fresh.read(&mut *self.journal, &load)?;
-            self.shared.inbox(shard).loaded(load.session, messages);
+            let Load {
+                session,
+                queue,
+                positions,
+            } = load;
+            let messages = fresh.read(&mut *self.journal, queue, &positions)?;
+            self.shared.inbox(shard).loaded(session, messages);
         }
         Ok(())
     }
@@ -229,76 +233,6 @@ impl Committer {
             tracing::info!("there is room on the disk again");
         }
     }
-}
-
-/// Messages of a batch that is not committed yet, by place.
-struct Fresh<'a>(Vec<(Position, &'a Record)>);
-
-impl<'a> Fresh<'a> {
-    fn new(records: &'a [Record]) -> Self {
-        let enqueued = records.iter().filter_map(|record| match record {
-            Record::Enqueued { position, .. } => Some((*position, record)),
-            _ => None,
-        });
-        let mut enqueued: Vec<_> = enqueued.collect();
-        enqueued.sort_unstable_by_key(|&(position, _)| position);
-        Self(enqueued)
-    }
-
-    /// The messages of a load, from the batch or the journal.
-    fn read(
-        &self,
-        journal: &mut dyn Journal,
-        load: &Load,
-    ) -> Result<Vec<StoredMessage>, JournalError> {
-        let positions = load.positions.iter().copied();
-        let committed: Vec<_> = positions.filter(|&at| self.find(at).is_none()).collect();
-        let mut read = if committed.is_empty() {
-            Vec::new()
-        } else {
-            journal.read(load.queue, &committed)?
-        }
-        .into_iter();
-        let positions = load.positions.iter();
-        positions
-            .map(|&position| {
-                let found = match self.find(position) {
-                    Some(record) => held(record, load),
-                    None => read.next(),
-                };
-                found.ok_or_else(|| JournalError::Damaged {
-                    detail: format!(
-                        "queue {} does not hold the message at {}",
-                        load.queue.get(),
-                        position.get()
-                    ),
-                })
-            })
-            .collect()
-    }
-
-    fn find(&self, position: Position) -> Option<&'a Record> {
-        let found = self.0.binary_search_by_key(&position, |&(at, _)| at);
-        found.ok().map(|index| self.0[index].1)
-    }
-}
-
-/// The message of a record, as the queue of the load holds it.
-fn held(record: &Record, load: &Load) -> Option<StoredMessage> {
-    let Record::Enqueued {
-        position,
-        message,
-        holders,
-    } = record
-    else {
-        return None;
-    };
-    let holder = holders.iter().find(|holder| holder.queue == load.queue)?;
-    Some(StoredMessage {
-        position: *position,
-        message: message.clone(),
-        form: holder.form,
-    })
 }
 
 impl Failure {

@@ -55,6 +55,7 @@ mod drop_log;
 mod error;
 mod exchange;
 mod farewell;
+mod fresh;
 mod gate;
 mod handshake;
 mod hooks;
