@@ -20,7 +20,6 @@ use crate::gate::caught;
 use crate::handshake::greet;
 use crate::hooks::EventMask;
 use crate::inbox::{Command, LocalAction, LocalReply, LocalRequest, Mail};
-use crate::interim;
 use crate::listening;
 use crate::mailbox::fill_mailbox;
 use crate::thread::Thread;
@@ -94,7 +93,7 @@ impl Driver {
         let inbox = thread.shared.inbox(thread.id);
         inbox.take(&mut self.mail, context.waker());
         if self.receive(env).is_break() {
-            self.last_word();
+            self.last_word(env);
             return Poll::Ready(());
         }
         {
@@ -107,7 +106,7 @@ impl Driver {
             }
         }
         self.run_stalled(env);
-        self.drain();
+        self.drain(env);
         self.keep_house(now);
         self.finish_shut_down(now);
         self.rest(context);
@@ -230,12 +229,12 @@ impl Driver {
     }
 
     /// Carries out what the shard asks for.
-    fn drain(&mut self) {
+    fn drain(&mut self, env: Env<'_>) {
         let shared = &self.thread.shared;
         {
             let mut shard = self.thread.shard.borrow_mut();
             if shared.outbox.is_some() {
-                shard.seal();
+                shard.seal(env);
             }
             std::mem::swap(shard.effects(), &mut self.effects);
             let mut wakers = self.thread.wakers.borrow_mut();
@@ -248,7 +247,7 @@ impl Driver {
         if let Some(outbox) = &shared.outbox
             && !(append.is_empty() && load.is_empty())
         {
-            outbox.post(self.thread.id, &mut interim::records(append), load);
+            outbox.post(self.thread.id, append, load);
         }
         if !self.effects.forward.is_empty() {
             for Forward { to, message } in self.effects.forward.drain(..) {
@@ -270,9 +269,9 @@ impl Driver {
     }
 
     /// What the shard has for the journal before it ends, unless something is wrong with the broker.
-    fn last_word(&mut self) {
+    fn last_word(&mut self, env: Env<'_>) {
         if self.thread.shared.outbox.is_some() && !self.thread.shared.is_failing() {
-            self.drain();
+            self.drain(env);
         }
     }
 

@@ -11,7 +11,6 @@ use whimbrel_broker_core::{Batch, Journal, JournalError, Load, Maintenance};
 
 use crate::config::Durability;
 use crate::fresh::Fresh;
-use crate::interim;
 use crate::outbox::{Outbox, Post, Taken, Wait};
 use crate::shared::Shared;
 
@@ -129,7 +128,7 @@ impl Committer {
     /// Commits the batch, with what the index's log has of retained messages by now: whatever a record of the batch
     /// speaks of is in it.
     fn commit(&mut self) -> Result<(), Failure> {
-        self.batch.retained = interim::take_retained_changes(&self.shared.index);
+        self.batch.retained = self.shared.index.take_retained_changes();
         if self.batch.records.is_empty() && self.batch.retained.is_empty() {
             return Ok(());
         }

@@ -61,7 +61,6 @@ mod handshake;
 mod hooks;
 mod in_process;
 mod inbox;
-mod interim;
 mod journal;
 mod listening;
 mod mailbox;

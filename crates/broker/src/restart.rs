@@ -50,7 +50,7 @@ fn read_back(
     let mut journal = open_journal(durability)?;
     let core = Arc::new(core);
     let clock = Clock::start();
-    let index = Index::new(core.seed, &core.limits);
+    let index = Index::new(core.seed, &core.limits).journaled();
     let mut recovery = Recovery::new(&core, &index, clock.now());
     let replay = journal.replay(&mut |item| recovery.apply(item))?;
     let shards = recovery.finish()?;

@@ -120,6 +120,7 @@ impl Thread {
         let mut shard = self.shard.borrow_mut();
         let is_due = |due: Tick| due < self.driver_due.get();
         if !shard.effects().is_empty()
+            || !shard.is_sealed()
             || shard.has_backlog()
             || shard.poll_timeout().is_some_and(is_due)
         {

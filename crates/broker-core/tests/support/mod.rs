@@ -544,6 +544,7 @@ impl Rig {
             cell.run_backlog(env(self.now, &self.index));
             busy = true;
         }
+        cell.seal(env(self.now, &self.index));
         let Effects {
             forward,
             wake,
