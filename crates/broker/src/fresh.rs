@@ -92,6 +92,10 @@ mod tests {
     struct Old;
 
     impl Journal for Old {
+        fn incarnation(&self) -> u32 {
+            1
+        }
+
         fn replay(
             &mut self,
             _: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,

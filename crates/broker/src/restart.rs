@@ -44,10 +44,11 @@ pub(crate) async fn restart(
 fn read_back(
     open_journal: OpenJournal,
     durability: Durability,
-    core: CoreConfig,
+    mut core: CoreConfig,
 ) -> Result<Restarted, StartError> {
     let began = Instant::now();
     let mut journal = open_journal(durability)?;
+    core.incarnation = journal.incarnation();
     let core = Arc::new(core);
     let clock = Clock::start();
     let index = Index::new(core.seed, &core.limits).journaled();
@@ -64,7 +65,7 @@ fn read_back(
         queued_messages = found.queued_messages,
         retained_messages = index.retained_messages(),
         items = replay.items,
-        incarnation = replay.incarnation,
+        incarnation = core.incarnation,
         milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "what was stored is read back"
     );

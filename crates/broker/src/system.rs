@@ -126,7 +126,11 @@ fn figures(stats: &BrokerStats, loads: &Loads) -> Vec<(String, String)> {
             .into_iter()
             .map(|(topic, value)| figure(topic, &value.to_string())),
     );
-    if let Some(JournalStats { figures: journal, is_full }) = stats.journal {
+    if let Some(JournalStats {
+        figures: journal,
+        is_full,
+    }) = stats.journal
+    {
         let numbers = [
             ("journal/commits", journal.commits),
             ("journal/records", journal.records),

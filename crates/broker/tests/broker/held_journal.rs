@@ -27,6 +27,8 @@ struct Inner {
 struct State {
     mood: Mood,
     is_full: bool,
+    /// What is told to a broker that starts.
+    told: Vec<Replayed>,
     records: Vec<Record>,
     retained: Vec<RetainedChange>,
 }
@@ -58,8 +60,17 @@ pub(crate) struct Seen {
 
 impl HeldJournal {
     pub(crate) fn new() -> (Self, Hand) {
+        Self::with(Vec::new())
+    }
+
+    /// One with something from before.
+    pub(crate) fn with(told: Vec<Replayed>) -> (Self, Hand) {
+        let state = State {
+            told,
+            ..State::default()
+        };
         let inner = Arc::new(Inner {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             seen: watch::Sender::new(Seen::default()),
         });
@@ -88,9 +99,9 @@ impl Hand {
         *reached.expect("the hand has the sender")
     }
 
-    /// Whether a record was committed that `wanted` knows.
-    pub(crate) fn has(&self, wanted: impl FnMut(&Record) -> bool) -> bool {
-        self.0.lock().records.iter().any(wanted)
+    /// What was committed, but for retained messages.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.0.lock().records.clone()
     }
 
     /// What was committed of retained messages.
@@ -106,27 +117,39 @@ impl Inner {
 }
 
 impl Journal for HeldJournal {
+    fn incarnation(&self) -> u32 {
+        INCARNATION
+    }
+
     fn replay(
         &mut self,
-        _: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,
+        apply: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,
     ) -> Result<Replay, JournalError> {
-        match self.0.lock().mood {
-            Mood::Breaks => Err(JournalError::Damaged {
+        let mut state = self.0.lock();
+        if state.mood == Mood::Breaks {
+            return Err(JournalError::Damaged {
                 detail: "on purpose".to_owned(),
-            }),
-            _ => Ok(Replay {
-                incarnation: 1,
-                items: 0,
-            }),
+            });
         }
+        let told = std::mem::take(&mut state.told);
+        drop(state);
+        let items = told.len() as u64;
+        for item in told {
+            apply(item)?;
+        }
+        Ok(Replay {
+            incarnation: INCARNATION,
+            items,
+        })
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), JournalError> {
         self.0.seen.send_modify(|seen| seen.begun += 1);
         let state = self.0.lock();
-        let waited = self.0.changed.wait_timeout_while(state, PATIENCE, |state| {
-            state.mood == Mood::Holds
-        });
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| state.mood == Mood::Holds);
         let (mut state, _) = waited.expect("nobody panics with it");
         match state.mood {
             Mood::Commits => {}
@@ -178,3 +201,5 @@ impl Drop for HeldJournal {
         self.0.seen.send_modify(|seen| seen.is_dropped = true);
     }
 }
+
+pub(crate) const INCARNATION: u32 = 7;
