@@ -55,13 +55,17 @@ mod drop_log;
 mod error;
 mod exchange;
 mod farewell;
+mod fresh;
 mod gate;
 mod handshake;
 mod hooks;
 mod in_process;
 mod inbox;
+mod journal;
 mod listening;
 mod mailbox;
+mod outbox;
+mod restart;
 mod shared;
 mod stats;
 mod system;
@@ -74,15 +78,15 @@ pub use whimbrel_net as net;
 
 pub use whimbrel_broker_core::session::codec::{self, ReasonCode, bytes, topic};
 pub use whimbrel_broker_core::{
-    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, LocalDelivery,
-    LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
+    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, Journal, JournalError,
+    JournalFigures, LocalDelivery, LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
 };
 pub use whimbrel_net::{Address, ListenOptions};
 
 pub use crate::admission::{Acceptance, Admission, Refusal};
 pub use crate::broker::Broker;
 pub use crate::builder::Builder;
-pub use crate::config::BrokerConfig;
+pub use crate::config::{BrokerConfig, Durability};
 pub use crate::error::{AttachError, Detached, ServeError, StartError, Stopped};
 pub use crate::exchange::{AuthenticationExchange, AuthenticationStep, Deciding};
 pub use crate::hooks::{
@@ -90,4 +94,4 @@ pub use crate::hooks::{
     Interception, Interceptor, Observer,
 };
 pub use crate::in_process::InProcessClient;
-pub use crate::stats::BrokerStats;
+pub use crate::stats::{BrokerStats, JournalStats};

@@ -6,9 +6,11 @@
 mod authentication;
 mod closing;
 mod connecting;
+mod durability;
 mod embedding;
 mod hooks;
 mod messaging;
 mod system;
 
+mod held_journal;
 mod support;
