@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
@@ -42,8 +43,18 @@ struct Server {
 }
 
 impl Server {
-    /// Starts on a free port and waits until it listens.
+    /// Starts on a free port, without a store, and waits until it listens.
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(&[&["--in-memory"], arguments].concat())
+    }
+
+    /// Starts on a free port, with a store in `directory`, and waits until it listens.
+    fn start_in(directory: &Path, arguments: &[&str]) -> Self {
+        let directory = directory.to_str().expect("a name of text");
+        Self::start_with(&[&["--data-dir", directory], arguments].concat())
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
             .args(["serve", "--listen", "tcp://127.0.0.1:0"])
             .args(arguments)
@@ -126,13 +137,14 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_2() {
         (&["serve", "--tcp-keepalive", "0,1,1"], &["keepalive idle"]),
         (&["serve", "--backlog", "0"], &["--backlog"]),
         (
-            &["serve", "--data-dir", "/tmp"],
-            &["no store yet", "--in-memory"],
-        ),
-        (
             &["serve", "--data-dir", "/tmp", "--in-memory"],
             &["--data-dir", "--in-memory"],
         ),
+        (
+            &["serve", "--durability", "os", "--in-memory"],
+            &["--durability", "--in-memory"],
+        ),
+        (&["serve", "--durability", "fsync"], &["sync", "os", "none"]),
         (
             &["serve", "--deny-subscribe", "a/#/b"],
             &["--deny-subscribe", "a/#/b"],
@@ -151,7 +163,14 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_2() {
 
 #[test]
 fn a_listener_beyond_loopback_needs_allow_anonymous() {
-    let everywhere = ["serve", "--listen", "tcp://0.0.0.0:0", "--log", "off"];
+    let everywhere = [
+        "serve",
+        "--in-memory",
+        "--listen",
+        "tcp://0.0.0.0:0",
+        "--log",
+        "off",
+    ];
     fails(&everywhere, 2, &["tcp://0.0.0.0:0", "--allow-anonymous"]);
 }
 
@@ -161,7 +180,14 @@ fn a_port_that_is_taken_is_one_line_and_status_1() {
     let address = format!("tcp://{}", taken.local_addr().expect("bound"));
     let words = [&*address, "address in use", "--listen"];
     fails(
-        &["serve", "--listen", &address, "--log", "error"],
+        &[
+            "serve",
+            "--in-memory",
+            "--listen",
+            &address,
+            "--log",
+            "error",
+        ],
         1,
         &words,
     );
@@ -171,6 +197,7 @@ fn a_port_that_is_taken_is_one_line_and_status_1() {
 fn a_host_without_an_address_is_one_line_and_status_1() {
     let unknown = [
         "serve",
+        "--in-memory",
         "--listen",
         "tcp://host.invalid:1883",
         "--log",
@@ -182,7 +209,7 @@ fn a_host_without_an_address_is_one_line_and_status_1() {
 #[test]
 fn signals_stop_the_broker_in_good_order() {
     for signal in ["TERM", "INT"] {
-        let server = Server::start(&["--in-memory"]);
+        let server = Server::start(&[]);
         let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
         client
             .set_read_timeout(Some(Duration::from_secs(10)))
