@@ -241,11 +241,10 @@ pub(crate) enum LogLevel {
 pub(crate) enum DurabilityLevel {
     /// For the disk: nothing is lost, whatever ends the process or the machine
     Sync,
-    /// For the operating system: nothing is lost when the process is killed; when the machine loses power, the last
-    /// seconds may be
+    /// For the operating system: nothing is lost when the process is killed; when the machine loses power the last
+    /// seconds may be, and the store may need whimbrel store salvage
     Os,
-    /// For nothing: the last moments may be lost when the process is killed; when the machine loses power, the last
-    /// seconds
+    /// For nothing: the last moments may be lost when the process is killed; the rest as os
     None,
 }
 
