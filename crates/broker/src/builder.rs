@@ -11,6 +11,8 @@ use whimbrel_net::{Address, ListenOptions};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+#[cfg(feature = "store")]
+use crate::config::Durability;
 use crate::error::StartError;
 use crate::hooks::{Authenticator, Authorizer, Hooks, Interceptor, Observer};
 use crate::inbox::Command;
@@ -82,6 +84,24 @@ impl Builder {
     /// [`Stopped::Failed`]: crate::Stopped::Failed
     pub fn journal(mut self, journal: impl Journal + 'static) -> Self {
         self.open_journal = Some(Box::new(|_| Ok(Box::new(journal))));
+        self
+    }
+
+    /// Keeps what the broker acknowledges in files of a directory, which is made where it is not, and begins with what
+    /// is there. One process at a time has it. As [`journal`](Self::journal) in all else.
+    #[cfg(feature = "store")]
+    pub fn data_dir(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        let directory = directory.into();
+        self.open_journal = Some(Box::new(move |durability| {
+            let mut options = whimbrel_store::OpenOptions::default();
+            options.durability = match durability {
+                Durability::Sync => whimbrel_store::Durability::Sync,
+                Durability::Os | Durability::None => whimbrel_store::Durability::Os,
+            };
+            tracing::info!(directory = %directory.display(), ?durability, "opening the store");
+            let store = whimbrel_store::RedbStore::open(&directory, options)?;
+            Ok(Box::new(store))
+        }));
         self
     }
 

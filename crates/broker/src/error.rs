@@ -37,6 +37,14 @@ pub enum StartError {
         /// What the system says, such as `AddrInUse`.
         source: io::Error,
     },
+    /// The store can't be opened.
+    #[cfg(feature = "store")]
+    #[error("cannot open the store")]
+    Store {
+        /// Why, and what to do.
+        #[from]
+        source: whimbrel_store::OpenError,
+    },
     /// What the journal tells can't be what a broker told it, or it can't be read.
     #[error("cannot read back what was stored")]
     Journal {

@@ -75,6 +75,8 @@ mod wakers;
 
 pub use whimbrel_broker_core as core;
 pub use whimbrel_net as net;
+#[cfg(feature = "store")]
+pub use whimbrel_store as store;
 
 pub use whimbrel_broker_core::session::codec::{self, ReasonCode, bytes, topic};
 pub use whimbrel_broker_core::{

@@ -8,7 +8,6 @@ use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
 use crate::conformance::ConformanceArguments;
-use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
@@ -25,8 +24,6 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
-    /// Look at, copy or rescue what a stopped broker has kept
-    Store(StoreArguments),
 }
 
 #[derive(Args, Debug)]
@@ -244,11 +241,10 @@ pub(crate) enum LogLevel {
 pub(crate) enum DurabilityLevel {
     /// For the disk: nothing is lost, whatever ends the process or the machine
     Sync,
-    /// For the operating system: nothing is lost when the process is killed; when the machine loses power, the last
-    /// seconds may be
+    /// For the operating system: nothing is lost when the process is killed; when the machine loses power the last
+    /// seconds may be, and the store may need whimbrel store salvage
     Os,
-    /// For nothing: the last moments may be lost when the process is killed; when the machine loses power, the last
-    /// seconds
+    /// For nothing: the last moments may be lost when the process is killed; the rest as os
     None,
 }
 

@@ -38,6 +38,5 @@ fn run() -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Conformance(arguments) => conformance::conformance(&arguments),
-        Command::Store(arguments) => store::store(&arguments),
     }
 }

@@ -6,6 +6,8 @@
 mod authentication;
 mod closing;
 mod connecting;
+#[cfg(feature = "store")]
+mod data_directory;
 mod durability;
 mod embedding;
 mod hooks;
