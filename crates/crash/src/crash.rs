@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
             scope.spawn(|| will_watcher.run(&env, catalogue, Until::Killed, Temper::Steady));
             scope.spawn(|| probe.run(&env));
             wait::pause(load_time);
-            wills.leave(&env);
+            wills.leave();
             sessions.seen();
             if let Some(how) = broker.ended() {
                 let text = format!("it ended by itself, with {how}:\n{}", place.log_tail());

@@ -65,6 +65,14 @@ pub(crate) fn read(bytes: &[u8]) -> Option<MessageName> {
     })
 }
 
+/// The places in `bytes` where the header of a payload may begin.
+pub(crate) fn headers(bytes: &[u8]) -> impl Iterator<Item = [u8; HEADER_BYTES]> {
+    let windows = bytes.windows(HEADER_BYTES);
+    windows
+        .filter(|window| window.starts_with(&MAGIC))
+        .filter_map(|window| window.first_chunk().copied())
+}
+
 /// A check over everything but itself.
 fn check(bytes: &[u8]) -> [u8; 4] {
     let mut state = bytes.len() as u64;

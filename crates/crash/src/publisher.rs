@@ -111,6 +111,8 @@ struct Exchange {
     id: PacketId,
     name: MessageName,
     phase: Phase,
+    /// It was begun on an earlier connection.
+    is_resumed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +278,8 @@ impl Publisher {
 
     /// [MQTT-4.4.0-1], in the order of first sending [MQTT-4.6.0-1].
     fn resend(&mut self, link: &mut Link) {
-        for exchange in &self.in_flight {
+        for exchange in &mut self.in_flight {
+            exchange.is_resumed = true;
             match exchange.phase {
                 Phase::Released => link.put(&Packet::PubRel(Ack::success(exchange.id))),
                 Phase::Published => {
@@ -312,6 +315,7 @@ impl Publisher {
             id: PacketId::MIN,
             name,
             phase: Phase::Published,
+            is_resumed: false,
         };
         if qos == QoS::AtMostOnce {
             link.put(&publish_packet(&self.streams, &exchange, Dup::First));
@@ -372,8 +376,13 @@ impl Publisher {
         let exchange = &mut self.in_flight[place];
         let sent = &mut self.streams[usize::from(exchange.name.stream)].sent
             [exchange.name.number as usize];
-        if ack.reason.is_error() {
-            // A PUBCOMP that does not know the id ends the exchange as well as one that does.
+        // A PUBCOMP that got lost is asked for again, of a broker that has forgotten the id: "not an error
+        // during recovery" (MQTT 5.0, 3.7.2.1).
+        let is_known_end = is_last
+            && exchange.is_resumed
+            && exchange.phase == Phase::Released
+            && ack.reason == ReasonCode::PacketIdentifierNotFound;
+        if ack.reason.is_error() && !is_known_end {
             if ack.reason == ReasonCode::PacketIdentifierNotFound && is_last {
                 let text = format!(
                     "{}: PUBCOMP does not know id {} of {}, PUBREC of which came in {:?}",

@@ -38,8 +38,10 @@ enum Fate {
     NeverReturns,
     /// It is back before its will is due, after every start.
     Returns,
-    /// It sends DISCONNECT.
+    /// It sends DISCONNECT at once.
     Leaves,
+    /// The broker died so soon after its DISCONNECT, which nobody acknowledges, that it may not know of it.
+    Unclear,
 }
 
 impl WillClients {
@@ -65,7 +67,12 @@ impl WillClients {
             catalogue.add_stream((client.name.publisher, client.name.stream), listed);
             self.clients.push(client);
             let client = self.clients.last_mut().expect("pushed above");
-            if let Err(error) = client.connect(env, self.qos) {
+            let mut connected = client.connect(env, self.qos);
+            if fate == Fate::Leaves {
+                let left = client.link.take().map_or(Ok(()), Link::disconnect);
+                connected = connected.and(left);
+            }
+            if let Err(error) = connected {
                 let text = format!("{} could not connect: {error:?}", client.client_id);
                 env.account.found(Violation::Refused, text);
                 // Whether the broker has its will is open.
@@ -74,23 +81,18 @@ impl WillClients {
         }
     }
 
-    /// Some go before the broker dies: politely, or not.
-    pub(crate) fn leave(&mut self, env: &Env<'_>) {
+    /// Some of those that are connected go before the broker dies.
+    pub(crate) fn leave(&mut self) {
         for client in &mut self.clients {
             if client.link.is_some() {
                 client.last_seen = Instant::now();
             }
             match client.fate {
-                Fate::Leaves => {
-                    let left = client.link.take().map(Link::disconnect);
-                    if let Some(Err(error)) = left {
-                        let text = format!("{} was cut off: {error:?}", client.client_id);
-                        env.account.found(Violation::Refused, text);
-                        client.fate = Fate::NeverReturns;
-                    }
-                }
                 Fate::NeverReturns if self.rng.one_in(2) => client.link = None,
-                Fate::NeverReturns | Fate::Returns => {}
+                Fate::Leaves if client.last_seen.elapsed() < KNOWN_AFTER => {
+                    client.fate = Fate::Unclear;
+                }
+                _ => {}
             }
         }
     }
@@ -152,7 +154,7 @@ impl WillClients {
                     let text = format!("{} came, but it {:?}", describe(), client.fate);
                     env.account.found(Violation::Will, text);
                 }
-                (Fate::Returns | Fate::Leaves, None) => {}
+                (Fate::Returns | Fate::Leaves, None) | (Fate::Unclear, _) => {}
             }
         }
     }
@@ -226,6 +228,8 @@ const WILLS: u16 = 9_000;
 const RETURNING_UNTIL: usize = 5;
 /// What a broker may wait after its own start, so that it does not announce the death of clients that are about to return.
 const FLOOR_SECS: u32 = 5;
+/// A DISCONNECT is known to a broker by then, and on its disk.
+const KNOWN_AFTER: Duration = Duration::from_millis(500);
 /// What timers of a second and a busy machine may add.
 const TOLERANCE: Duration = Duration::from_secs(3);
 /// What the clocks of two processes may differ in what they call the end of a connection.

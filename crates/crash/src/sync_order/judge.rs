@@ -53,6 +53,8 @@ pub(crate) fn judge(
 /// The calls that change what is on the disk.
 struct Store<'a> {
     writes: Vec<&'a Call>,
+    /// The writes that have a message's header in them.
+    writes_of: HashMap<[u8; HEADER_BYTES], Vec<&'a Call>>,
     syncs: Vec<&'a Call>,
 }
 
@@ -83,10 +85,18 @@ impl<'a> Store<'a> {
                 |call| matches!(&call.target, Target::File(path) if path.starts_with(data_dir)),
             )
         };
+        let writes: Vec<&Call> = of_store()
+            .filter(|call| call.name.contains("write"))
+            .collect();
+        let mut writes_of: HashMap<_, Vec<_>> = HashMap::new();
+        for &write in &writes {
+            for header in message::headers(&write.data) {
+                writes_of.entry(header).or_default().push(write);
+            }
+        }
         Self {
-            writes: of_store()
-                .filter(|call| call.name.contains("write"))
-                .collect(),
+            writes,
+            writes_of,
             syncs: of_store()
                 .filter(|call| call.name.ends_with("sync") && call.result == 0)
                 .collect(),
@@ -98,8 +108,13 @@ impl<'a> Store<'a> {
     /// A sync covers a write that had returned when it began, and helps who waits once it has returned.
     fn covers(&self, marker: &[u8], after: u64, before: u64) -> Coverage {
         let mut coverage = Coverage::NotWritten;
-        for write in &self.writes {
-            if write.start < after || write.end > before || !contains(&write.data, marker) {
+        let header = marker.try_into().ok();
+        let found = header.and_then(|header: [u8; HEADER_BYTES]| self.writes_of.get(&header));
+        for write in found.unwrap_or(&self.writes) {
+            if write.start < after || write.end > before {
+                continue;
+            }
+            if found.is_none() && !contains(&write.data, marker) {
                 continue;
             }
             coverage = Coverage::NotSynced;
