@@ -78,20 +78,22 @@ impl BrokerCommand {
         }
     }
 
-    /// Debian's mosquitto with persistence, saving every second, without limits of its queues.
+    /// Debian's mosquitto with persistence, saving at this interval, without limits of its queues.
     #[must_use]
-    pub fn mosquitto() -> Self {
+    pub fn mosquitto(autosave_secs: u32) -> Self {
         let path = Path::new("/usr/sbin/mosquitto");
         let program = if path.exists() {
             path.to_string_lossy().into_owned()
         } else {
             "mosquitto".to_owned()
         };
-        let configuration = "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
-            persistence_location {dir}/\nautosave_interval 1\nmax_queued_messages 0\nmax_queued_bytes 0\nmax_inflight_messages 1000\n";
+        let configuration = format!(
+            "listener {{port}} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
+            persistence_location {{dir}}/\nautosave_interval {autosave_secs}\nmax_queued_messages 0\nmax_queued_bytes 0\nmax_inflight_messages 1000\n"
+        );
         Self {
             words: vec![program, "-c".to_owned(), "{dir}/broker.conf".to_owned()],
-            configuration: Some(configuration.to_owned()),
+            configuration: Some(configuration),
         }
     }
 

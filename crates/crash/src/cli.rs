@@ -34,7 +34,12 @@ enum Command {
 #[derive(Args, Debug)]
 struct BrokerArguments {
     /// A whimbrel binary, "mosquitto", or a command line with {port}, {dir} and, if it has them, {shards}
-    #[arg(long, value_name = "BROKER", default_value = "target/release/whimbrel")]
+    #[arg(
+        long,
+        value_name = "BROKER",
+        default_value = "target/release/whimbrel",
+        overrides_with = "broker"
+    )]
     broker: String,
 
     /// Further arguments of the broker, in one word
@@ -184,19 +189,23 @@ enum Figure {
 impl Cli {
     pub(crate) fn run(&self, account: &Account) -> Result<(), Failure> {
         match &self.command {
-            Command::Crash(arguments) => arguments.run(account),
-            Command::Strace(arguments) => arguments.run(account),
-            Command::FullDisk(arguments) => arguments.run(account),
-            Command::Figures(arguments) => arguments.run(),
+            Command::Crash(arguments) => arguments.run(account)?,
+            Command::Strace(arguments) => arguments.run(account)?,
+            Command::FullDisk(arguments) => arguments.run(account)?,
+            Command::Figures(arguments) => return arguments.run(),
         }
+        if account.is_clean() {
+            println!("no violation");
+        }
+        Ok(())
     }
 }
 
 impl BrokerArguments {
-    fn command(&self) -> Result<BrokerCommand, Failure> {
+    fn command(&self, autosave_secs: u32) -> Result<BrokerCommand, Failure> {
         let further: Vec<&str> = self.broker_arguments.split_whitespace().collect();
         if self.broker == "mosquitto" {
-            return Ok(BrokerCommand::mosquitto().with(&further));
+            return Ok(BrokerCommand::mosquitto(autosave_secs).with(&further));
         }
         if self.broker.contains('{') {
             return Ok(BrokerCommand::parse(&self.broker)?.with(&further));
@@ -217,7 +226,7 @@ impl CrashArguments {
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = clock.unwrap_or_default().as_millis() as u64;
         let plan = CrashPlan {
-            broker: self.broker.command()?,
+            broker: self.broker.command(AUTOSAVE_OFTEN_SECS)?,
             folder: self.broker.folder(),
             rounds: self.rounds,
             qos: match self.qos {
@@ -247,7 +256,7 @@ impl CrashArguments {
 impl StraceArguments {
     fn run(&self, account: &Account) -> Result<(), Failure> {
         let plan = SyncPlan {
-            broker: self.broker.command()?,
+            broker: self.broker.command(AUTOSAVE_OFTEN_SECS)?,
             folder: self.broker.folder(),
             singles: self.singles,
             burst: self.burst,
@@ -262,7 +271,7 @@ impl StraceArguments {
 impl FullDiskArguments {
     fn run(&self, account: &Account) -> Result<(), Failure> {
         let plan = FullDiskPlan {
-            broker: self.broker.command()?,
+            broker: self.broker.command(AUTOSAVE_OFTEN_SECS)?,
             folder: self.broker.folder(),
             qos: match self.qos {
                 Qos::AtLeastOnce => QoS::AtLeastOnce,
@@ -279,7 +288,7 @@ impl FullDiskArguments {
 impl FigureArguments {
     fn run(&self) -> Result<(), Failure> {
         let bench = Bench {
-            broker: self.broker.command()?,
+            broker: self.broker.command(AUTOSAVE_DEFAULT_SECS)?,
             shards: self.shards,
             folder: self.broker.folder(),
         };
@@ -332,4 +341,8 @@ impl FigureArguments {
     }
 }
 
+/// Mosquitto saves every second where it is judged, so that it has a chance.
+const AUTOSAVE_OFTEN_SECS: u32 = 1;
+/// Its default, where it is measured: it writes all it has, each time.
+const AUTOSAVE_DEFAULT_SECS: u32 = 1_800;
 const LATENCY_TIME: Duration = Duration::from_secs(5);

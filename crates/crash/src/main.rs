@@ -21,7 +21,6 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if account.is_clean() {
-        println!("no violation");
         return ExitCode::SUCCESS;
     }
     ExitCode::FAILURE

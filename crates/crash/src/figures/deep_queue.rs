@@ -86,7 +86,7 @@ fn drain(port: u16, total: u32) -> Result<Duration, Failure> {
     let begin = Instant::now();
     let mut next = [0; PUBLISHERS as usize];
     let mut first_wrong = None;
-    load::subscribe(port, "deep-0", false, "deep/#", QoS::ExactlyOnce)
+    load::resume(port, "deep-0")
         .and_then(|mut link| {
             load::receive(&mut link, total, |place, name| {
                 let expected = name.and_then(|name| next.get_mut(usize::from(name.publisher)));

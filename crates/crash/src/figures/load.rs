@@ -160,6 +160,19 @@ pub(crate) fn leave_sessions(
     Ok(())
 }
 
+/// Connects to a session that is there, with its subscription.
+pub(crate) fn resume(port: u16, client_id: &str) -> Result<Link, LinkError> {
+    let mut connect = Connect::new(VERSION, client_id);
+    connect.clean_start = false;
+    let (link, connack) = Link::open(port, &connect)?;
+    if connack.session_present {
+        return Ok(link);
+    }
+    Err(LinkError::Unexpected(
+        "CONNACK without a session".to_owned(),
+    ))
+}
+
 /// Connects and subscribes.
 pub(crate) fn subscribe(
     port: u16,

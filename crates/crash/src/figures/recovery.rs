@@ -97,7 +97,7 @@ pub fn recovery(bench: &Bench, queued: u32, retained: u32) -> Result<RecoveryFig
 /// One of the queues is whole, and so are the retained messages.
 fn check(port: u16, queued: u32, retained: u32) -> Result<(), Failure> {
     let mut wrong = 0;
-    load::subscribe(port, "away-3", false, "queue/3", QoS::ExactlyOnce)
+    load::resume(port, "away-3")
         .and_then(|mut link| {
             load::receive(&mut link, queued, |number, name| {
                 wrong += u32::from(name.is_none_or(|name| name.number != number));
