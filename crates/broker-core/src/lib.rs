@@ -19,6 +19,7 @@
 //!
 //! [`CoreLimits`] bounds every queue, table and cache; each drop is counted by [`DropCause`].
 
+mod backlog;
 mod config;
 mod effects;
 mod holders;
@@ -32,6 +33,7 @@ mod placement;
 mod pump;
 mod queue;
 mod record;
+mod record_image;
 mod recovery;
 mod shard;
 mod stats;
@@ -44,9 +46,7 @@ pub use whimbrel_session as session;
 pub use whimbrel_session::mutants;
 
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
-pub use crate::effects::{
-    CloseReason, Effects, Event, Forward, LocalOutcome, OldRecord, ShardMessage,
-};
+pub use crate::effects::{CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage};
 pub use crate::holders::{Holders, HoldersError};
 pub use crate::ids::{
     ConnectionKey, FilterId, GroupId, MsgId, SHARDS_MAX, SessionKey, SessionRef, ShardId,
@@ -63,6 +63,7 @@ pub use crate::record::{
     ExchangeRecord, Form, GroupRecord, Position, QueueId, Record, RetainedChange, SessionRecord,
     SubscriptionRecord, WindowRecord,
 };
+pub use crate::record_image::RecordError;
 pub use crate::recovery::Recovery;
 pub use crate::shard::{
     Attach, AuthenticationAnswer, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish,

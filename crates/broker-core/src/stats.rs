@@ -22,11 +22,13 @@ pub enum DropCause {
     Rejected,
     /// The session ended before the message was delivered.
     SessionEnded,
+    /// A message of `QoS` 0 was not retained, because the disk was full.
+    DiskFull,
 }
 
 impl DropCause {
     /// Every cause, in the order of [`ShardStats::dropped`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SlowReader,
         Self::QueueFull,
         Self::QueueTotal,
@@ -36,6 +38,7 @@ impl DropCause {
         Self::NoMember,
         Self::Rejected,
         Self::SessionEnded,
+        Self::DiskFull,
     ];
 
     /// The cause's name in logs and metrics.
@@ -51,6 +54,7 @@ impl DropCause {
             Self::NoMember => "no_member",
             Self::Rejected => "rejected",
             Self::SessionEnded => "session_ended",
+            Self::DiskFull => "disk_full",
         }
     }
 }
@@ -158,6 +162,6 @@ mod tests {
                 cause.name()
             );
         }
-        assert_eq!(stats.dropped_total(), 45);
+        assert_eq!(stats.dropped_total(), 55);
     }
 }

@@ -504,6 +504,8 @@ impl Process {
     /// Carries a shard's effects to where they go.
     fn drain(&mut self, around: &mut Around<'_>, from: usize) {
         let count = self.shards.len();
+        let env = around.env(&self.index);
+        self.shards[from].borrow_mut().seal(env);
         let effects = std::mem::take(self.shards[from].borrow_mut().effects());
         for forward in effects.forward {
             self.hops[from * count + forward.to.index()].push_back(Hop {

@@ -53,6 +53,12 @@ impl<M> ServerConnection<M> {
         self.flow.prepare(fan_out, deliver, item)
     }
 
+    /// Whether something is prepared and not sent. Order is promised to messages of one QoS only, and so is `deliver`
+    /// refused for those; a caller that wants more keeps other messages back.
+    pub fn has_prepared(&self) -> bool {
+        self.flow.session.outbound.has_prepared()
+    }
+
     /// The record of a packet id that [`prepare`](Self::prepare) has given is committed: its PUBLISH may go
     /// out, after those that were prepared before it.
     ///
