@@ -15,8 +15,12 @@ mod plan;
 mod redb_store;
 mod replay;
 mod room;
+#[cfg(feature = "tools")]
+mod row;
 mod sweep;
 mod tables;
+#[cfg(feature = "tools")]
+pub mod tools;
 mod write;
 
 pub use redb::StorageBackend;

@@ -234,7 +234,7 @@ impl RedbStore {
     }
 }
 
-fn open_database(disk: &Watched, options: &OpenOptions) -> Result<Database, Fault> {
+pub(crate) fn open_database(disk: &Watched, options: &OpenOptions) -> Result<Database, Fault> {
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_bytes);
     // The checksum of every page, after each start and not after a crash only: a page that was changed behind
