@@ -17,6 +17,8 @@ mod replay;
 mod room;
 #[cfg(feature = "tools")]
 mod row;
+#[cfg(feature = "suite")]
+pub mod suite;
 mod sweep;
 mod tables;
 #[cfg(feature = "tools")]

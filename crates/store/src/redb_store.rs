@@ -10,7 +10,7 @@ use whimbrel_broker_core::{
 
 use crate::backend::Watched;
 use crate::directory::DataDirectory;
-use crate::fault::{Fault, failed, guard};
+use crate::fault::{Fault, damaged, failed, guard};
 use crate::format::{Refusal, UPGRADES, begin};
 use crate::ledger::Ledger;
 use crate::open_error::OpenError;
@@ -311,7 +311,11 @@ impl Journal for RedbStore {
             });
             stored.collect()
         });
-        read.map_err(|fault| self.fail(fault))
+        read.map_err(|fault| match fault {
+            // A row alone is wrong: the next one can be read.
+            Fault::Row(error) => damaged(error),
+            fault => self.fail(fault),
+        })
     }
 
     fn maintain(&mut self) -> Result<Maintenance, JournalError> {
