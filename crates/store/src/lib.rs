@@ -7,6 +7,8 @@ mod directory;
 mod fault;
 mod format;
 mod ledger;
+#[cfg(feature = "memory")]
+mod memory_disk;
 mod open_error;
 mod options;
 mod plan;
@@ -21,6 +23,8 @@ pub use redb::StorageBackend;
 pub use whimbrel_broker_core as broker_core;
 
 pub use crate::format::FORMAT;
+#[cfg(feature = "memory")]
+pub use crate::memory_disk::{Crash, DiskCall, DiskFault, MemoryDisk};
 pub use crate::open_error::OpenError;
 pub use crate::options::{Durability, OpenOptions};
 pub use crate::redb_store::RedbStore;

@@ -256,11 +256,13 @@ impl<'a> Replaying<'a> {
                     .iter()
                     .filter(|holder| self.ledger.queue(holder.queue).is_some())
                     .collect();
-                self.tell(Replayed::Message {
-                    position,
-                    message,
-                    holders,
-                })?;
+                if !holders.is_empty() {
+                    self.tell(Replayed::Message {
+                        position,
+                        message,
+                        holders,
+                    })?;
+                }
             }
         }
         Ok(())

@@ -121,6 +121,7 @@ fn what_was_committed_is_there_after_a_start() {
     assert!(positions(&mut store).is_empty());
 }
 
+/// redb makes one more when the file grows, which it does by doubling.
 #[test]
 fn a_commit_is_one_sync() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -131,7 +132,8 @@ fn a_commit_is_one_sync() {
         let records = vec![session(1), enqueued(position, &[1])];
         store.commit(&batch(records)).expect("room");
     }
-    assert_eq!(store.figures().syncs - before, 100);
+    let syncs = store.figures().syncs - before;
+    assert!((100..=103).contains(&syncs), "{syncs}");
 }
 
 #[test]

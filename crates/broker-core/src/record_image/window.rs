@@ -9,8 +9,9 @@ use crate::record::{ExchangeRecord, Form, Position, QueueId, WindowRecord};
 
 /// ```text
 /// window   = version, queue, cursor, next packet id, exchange ...
-/// exchange = flags (byte: bits 0-1 QoS, 2 RETAIN, 3 identifiers, 4 group, bits 5-6 stage,
-///            7 no position), packet id, [position less that of the one before (zigzag)], [group], [rank], [count, identifier ...]
+/// exchange = flags (byte: bits 0-1 QoS, 2 RETAIN, 3 identifiers, 4 group, bits 5-6 stage, 7 no position),
+///            packet id, [position less that of the exchange before (zigzag)], [group], [rank],
+///            [count, identifier ...]
 /// ```
 impl WindowRecord {
     /// Appends the serial form.
@@ -61,14 +62,13 @@ impl ExchangeRecord {
             Stage::AwaitPubComp { rank } => (AWAIT_PUBCOMP, Some(rank)),
         };
         let ids = self.form.subscription_ids();
-        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         out.push(
             self.form.qos.bits()
-                | flag(self.form.retain, RETAIN)
-                | flag(!ids.is_empty(), HAS_IDS)
-                | flag(self.group.is_some(), GROUP)
-                | (stage << STAGE_SHIFT)
-                | flag(self.position.is_none(), NO_POSITION),
+                | u8::from(self.form.retain) * RETAIN
+                | u8::from(!ids.is_empty()) * HAS_IDS
+                | u8::from(self.group.is_some()) * GROUP
+                | u8::from(self.position.is_none()) * NO_POSITION
+                | stage << STAGE_SHIFT,
         );
         put_varint(out, u64::from(self.packet_id.get()));
         if let Some(position) = self.position {
@@ -129,8 +129,8 @@ fn exchange(reader: &mut Reader<'_>, previous: u64) -> Result<ExchangeRecord, Re
 
 const GROUP: u8 = 0b1_0000;
 const STAGE: u8 = 0b110_0000;
-const NO_POSITION: u8 = 0b1000_0000;
 const STAGE_SHIFT: u32 = 5;
+const NO_POSITION: u8 = 0b1000_0000;
 const AWAIT_PUBACK: u8 = 0;
 const AWAIT_PUBREC: u8 = 1;
 const AWAIT_PUBCOMP: u8 = 2;
@@ -205,7 +205,7 @@ mod tests {
             let exchanges = (1..=count).map(|id| ExchangeRecord {
                 packet_id: PacketId::new(id).expect("not 0"),
                 stage: Stage::AwaitPubAck,
-                position: Position::new((1 << 40) + u64::from(id) * 64).expect("not 0"),
+                position: Position::new((1 << 40) + u64::from(id) * 64),
                 group: None,
                 form: Form::new(QoS::AtLeastOnce, false, &[]),
             });
