@@ -38,7 +38,7 @@
 //!
 //! # Versions
 //!
-//! Rust 1.88 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
+//! Rust 1.90 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
 //! `bytes` and tokio's `AsyncRead` and `AsyncWrite`.
 
 #![forbid(unsafe_code)]
