@@ -74,6 +74,11 @@ impl RedbStore {
     pub fn open(directory: impl AsRef<Path>, options: OpenOptions) -> Result<Self, OpenError> {
         let mut directory = DataDirectory::open(directory.as_ref())?;
         let storage = Box::new(directory.storage()?);
+        if !directory.is_new() && matches!(StorageBackend::len(&*storage), Ok(0)) {
+            // redb would begin a new database.
+            let detail = "the file is empty".to_owned();
+            return Err(OpenError::Damaged { detail });
+        }
         let room = Box::new(directory.room());
         let mut store = Self::on(storage, room, options, &directory.database())?;
         directory.finish()?;

@@ -1,6 +1,7 @@
 //! [`Told`]: what a journal told, in a form that can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use whimbrel_broker_core::{
     GroupRecord, Holder, Journal, JournalError, Message, MsgId, Position, QueueId, Replay,
@@ -52,6 +53,22 @@ impl Told {
         })?;
         assert_eq!(replay.items, items, "things were counted wrongly");
         Ok((told, replay))
+    }
+
+    /// Where this differs from `other`, in few words; empty where it does not.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> String {
+        let mut text = String::new();
+        differ("group", &self.groups, &other.groups, &mut text);
+        differ("session", &self.sessions, &other.sessions, &mut text);
+        let (ours, theirs) = (&self.subscriptions, &other.subscriptions);
+        differ("subscription", ours, theirs, &mut text);
+        differ("window", &self.windows, &other.windows, &mut text);
+        differ("taken over", &self.inbound, &other.inbound, &mut text);
+        differ("known", &self.known, &other.known, &mut text);
+        differ("message", &self.owed, &other.owed, &mut text);
+        differ("retained", &self.retained, &other.retained, &mut text);
+        text
     }
 
     fn take(&mut self, replayed: Replayed) {
@@ -125,6 +142,24 @@ impl Told {
         if !holders.is_empty() {
             self.owed.insert(position, (message, holders));
         }
+    }
+}
+
+fn differ<K: Ord + Debug, V: PartialEq>(
+    what: &str,
+    ours: &BTreeMap<K, V>,
+    theirs: &BTreeMap<K, V>,
+    text: &mut String,
+) {
+    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
+    for key in keys {
+        let word = match (ours.get(key), theirs.get(key)) {
+            (Some(ours), Some(theirs)) if ours == theirs => continue,
+            (Some(_), Some(_)) => "differs",
+            (Some(_), None) => "is too much",
+            (None, _) => "is missing",
+        };
+        text.push_str(&format!("{what} {key:?} {word}\n"));
     }
 }
 
