@@ -15,7 +15,7 @@ use crate::failure::{Chain, Failure};
 use crate::progress::Bar;
 
 #[derive(Args, Debug)]
-#[command(disable_version_flag = true)]
+#[command(disable_version_flag = true, arg_required_else_help = false)]
 pub(crate) struct StoreArguments {
     #[command(subcommand)]
     command: StoreCommand,

@@ -84,10 +84,22 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Ends it in good order.
+    fn stop(mut self) {
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().expect("it has not ended by itself");
-        self.child.wait().expect("it ends");
+        // It has ended already where it was told to.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -197,6 +209,8 @@ fn a_line_that_can_not_be_imported_is_named_and_leaves_no_store() {
 #[test]
 fn damage_is_listed_with_status_1_and_the_rest_is_salvaged() {
     let (directory, data) = filled();
+    // After a crash damage in the last commit can't be told from one that was torn; so this one is not the last.
+    Server::start(&data).stop();
     let database = data.join("whimbrel.redb");
     let mut bytes = std::fs::read(&database).expect("a file");
     // One byte of the retained message, wherever redb has put it.
