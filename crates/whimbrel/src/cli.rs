@@ -8,6 +8,7 @@ use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
 use crate::conformance::ConformanceArguments;
+use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Look at, copy or rescue what a stopped broker has kept
+    Store(StoreArguments),
 }
 
 #[derive(Args, Debug)]
