@@ -33,6 +33,7 @@ mod placement;
 mod pump;
 mod queue;
 mod record;
+mod record_image;
 mod recovery;
 mod shard;
 mod stats;
@@ -62,6 +63,7 @@ pub use crate::record::{
     ExchangeRecord, Form, GroupRecord, Position, QueueId, Record, RetainedChange, SessionRecord,
     SubscriptionRecord, WindowRecord,
 };
+pub use crate::record_image::RecordError;
 pub use crate::recovery::Recovery;
 pub use crate::shard::{
     Attach, AuthenticationAnswer, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish,
