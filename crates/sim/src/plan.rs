@@ -97,7 +97,7 @@ impl Plan {
         let faults = draw_faults(rng);
         let sizes_matter = rng.percent(15);
         // MQTT 3.1 has no Session Present: its clients can't know that a session is gone.
-        let sessions_expire = faults.crashes
+        let sessions_expire = faults.crashes && !core.journal
             || core
                 .v3_session_expiry_secs
                 .min(core.session_expiry_secs_max)
@@ -177,7 +177,8 @@ impl Plan {
             self.client.sent_topic_alias_max = 0;
         }
         for persona in &mut self.clients {
-            persona.is_durable &= persona.version != ProtocolVersion::V31 || !self.faults.crashes;
+            let may_vanish = self.faults.crashes && !self.core.journal;
+            persona.is_durable &= persona.version != ProtocolVersion::V31 || !may_vanish;
         }
     }
 }

@@ -14,7 +14,11 @@ pub(crate) use self::model::ModelDisk;
 /// What a journal keeps its tables on. It outlives the process.
 pub(crate) trait Disk: fmt::Debug {
     /// A process opens its journal.
-    fn open(&mut self) -> Box<dyn Journal>;
+    ///
+    /// # Errors
+    ///
+    /// As the store says: it is damaged, or can't be read.
+    fn open(&mut self) -> Result<Box<dyn Journal>, JournalError>;
 
     /// The next commit fails in this way.
     fn fail(&mut self, failure: Failure);

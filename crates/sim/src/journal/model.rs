@@ -21,6 +21,7 @@ pub(crate) struct ModelDisk {
 /// The journal of one process.
 #[derive(Debug)]
 struct ModelJournal {
+    incarnation: u32,
     tables: Arc<Mutex<Tables>>,
 }
 
@@ -55,10 +56,13 @@ struct Stored {
 }
 
 impl Disk for ModelDisk {
-    fn open(&mut self) -> Box<dyn Journal> {
-        Box::new(ModelJournal {
+    fn open(&mut self) -> Result<Box<dyn Journal>, JournalError> {
+        let mut tables = lock(&self.tables);
+        tables.incarnation += 1;
+        Ok(Box::new(ModelJournal {
+            incarnation: tables.incarnation,
             tables: Arc::clone(&self.tables),
-        })
+        }))
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -75,13 +79,15 @@ impl Disk for ModelDisk {
 }
 
 impl Journal for ModelJournal {
+    fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
     fn replay(
         &mut self,
         apply: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,
     ) -> Result<Replay, JournalError> {
-        let mut tables = lock(&self.tables);
-        tables.incarnation += 1;
-        tables.replay(apply)
+        lock(&self.tables).replay(apply)
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), JournalError> {
