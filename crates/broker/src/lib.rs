@@ -38,7 +38,7 @@
 //!
 //! # Versions
 //!
-//! Rust 1.88 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
+//! Rust 1.90 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
 //! `bytes` and tokio's `AsyncRead` and `AsyncWrite`.
 
 #![forbid(unsafe_code)]
@@ -55,13 +55,17 @@ mod drop_log;
 mod error;
 mod exchange;
 mod farewell;
+mod fresh;
 mod gate;
 mod handshake;
 mod hooks;
 mod in_process;
 mod inbox;
+mod journal;
 mod listening;
 mod mailbox;
+mod outbox;
+mod restart;
 mod shared;
 mod stats;
 mod system;
@@ -71,18 +75,20 @@ mod wakers;
 
 pub use whimbrel_broker_core as core;
 pub use whimbrel_net as net;
+#[cfg(feature = "store")]
+pub use whimbrel_store as store;
 
 pub use whimbrel_broker_core::session::codec::{self, ReasonCode, bytes, topic};
 pub use whimbrel_broker_core::{
-    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, LocalDelivery,
-    LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
+    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, Journal, JournalError,
+    JournalFigures, LocalDelivery, LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
 };
 pub use whimbrel_net::{Address, ListenOptions};
 
 pub use crate::admission::{Acceptance, Admission, Refusal};
 pub use crate::broker::Broker;
 pub use crate::builder::Builder;
-pub use crate::config::BrokerConfig;
+pub use crate::config::{BrokerConfig, Durability};
 pub use crate::error::{AttachError, Detached, ServeError, StartError, Stopped};
 pub use crate::exchange::{AuthenticationExchange, AuthenticationStep, Deciding};
 pub use crate::hooks::{
@@ -90,4 +96,4 @@ pub use crate::hooks::{
     Interception, Interceptor, Observer,
 };
 pub use crate::in_process::InProcessClient;
-pub use crate::stats::BrokerStats;
+pub use crate::stats::{BrokerStats, JournalStats};

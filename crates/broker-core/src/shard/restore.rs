@@ -117,6 +117,7 @@ impl Shard {
                 self.restore_shared(key, name, options, record.subscription_id);
             }
         }
+        self.finish(env);
         true
     }
 
