@@ -159,6 +159,13 @@ impl Plan {
         plan
     }
 
+    /// Whether queues may be so long that a part of them is on the disk only.
+    pub(crate) fn queues_spill(&self) -> bool {
+        let limits = &self.core.limits;
+        let is_narrow = limits.queue_window_messages < ROOMY || self.queues_are_small;
+        self.core.journal && is_narrow
+    }
+
     /// Makes the parts agree that were set by hand.
     pub(crate) fn settle(&mut self) {
         let limits = &mut self.core.limits;
@@ -220,6 +227,10 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     limits.group_credit = rng.pick(&[1, 3, 256]);
     limits.match_cache_topics = rng.pick(&[0, 2, 16_384]);
     limits.step_budget = rng.pick(&[1, 2, 5, 4_096, 4_096, 4_096]);
+    if rng.percent(40) {
+        limits.queue_window_messages = rng.between(1, 6) as usize;
+        limits.queue_window_bytes = rng.pick(&[1, 600, 1 << 20]);
+    }
     if rng.percent(15) {
         limits.queue_messages_max = rng.between(1, 20) as usize;
         limits.clean_queue_messages_max = rng.between(1, 20) as usize;

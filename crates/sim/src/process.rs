@@ -10,8 +10,8 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalOutcome,
-    JournalError, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
+    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, JournalError,
+    LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
 };
 
 use crate::client::client_number;
@@ -372,7 +372,9 @@ impl Process {
                 return false;
             }
         };
-        around.trace.note(&[2], || format!("commit {counts:?} records"));
+        around
+            .trace
+            .note(&[2], || format!("commit {counts:?} records"));
         for count in &counts {
             around.trace.note(&[*count], String::new);
         }
@@ -402,9 +404,9 @@ impl Process {
         if std::mem::replace(&mut self.disk_full, is_full) == is_full {
             return;
         }
-        around
-            .trace
-            .note(&[15, u64::from(is_full)], || format!("disk full: {is_full}"));
+        around.trace.note(&[15, u64::from(is_full)], || {
+            format!("disk full: {is_full}")
+        });
         around.oracle.disk_full(is_full);
         for shard in &self.shards {
             shard.borrow_mut().set_disk_full(is_full);

@@ -201,14 +201,13 @@ impl Committer {
         Ok(taken)
     }
 
-    fn read(
-        &mut self,
-        fresh: &[Record],
-        load: &Load,
-    ) -> Result<Vec<StoredMessage>, JournalError> {
+    fn read(&mut self, fresh: &[Record], load: &Load) -> Result<Vec<StoredMessage>, JournalError> {
         let mut messages = Vec::with_capacity(load.positions.len());
         for &wanted in &load.positions {
-            match fresh.iter().find_map(|record| stored_in(record, load, wanted)) {
+            match fresh
+                .iter()
+                .find_map(|record| stored_in(record, load, wanted))
+            {
                 Some(message) => messages.push(message),
                 None => messages.extend(self.journal.read(load.queue, &[wanted])?),
             }

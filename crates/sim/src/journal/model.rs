@@ -301,7 +301,10 @@ impl Tables {
 
     fn enqueue(&mut self, position: Position, message: &Message, holders: Vec<Holder>) {
         for holder in &holders {
-            self.queues.entry(holder.queue).or_default().insert(position);
+            self.queues
+                .entry(holder.queue)
+                .or_default()
+                .insert(position);
         }
         let stored = Stored {
             message: message.clone(),

@@ -52,9 +52,8 @@ impl Oracle {
                 let subscription = &self.sessions[index].subscriptions[place];
                 let was_made = self.is_committed(subscription.made);
                 let ends = subscription.unmade;
-                let is_reopened = ends.is_some_and(|unmade| {
-                    unmade.life == self.life && !self.is_committed(unmade)
-                });
+                let is_reopened = ends
+                    .is_some_and(|unmade| unmade.life == self.life && !self.is_committed(unmade));
                 let subscription = &mut self.sessions[index].subscriptions[place];
                 if !was_made {
                     subscription.ended.get_or_insert(moment.order);
@@ -88,9 +87,8 @@ impl Oracle {
             };
             let stored = self.retained_stored.get(topic).copied().flatten();
             let now = self.retained.get(topic).copied();
-            let has_expired = now.is_some_and(|key| {
-                self.messages[&key].may_have_expired(&self.wall, self.now_ms)
-            });
+            let has_expired = now
+                .is_some_and(|key| self.messages[&key].may_have_expired(&self.wall, self.now_ms));
             let agrees = stored == now || stored.is_none() && has_expired;
             if !agrees && !self.retained_unknown.contains(topic) {
                 let detail = format!("{topic}: {stored:?}, the broker has {now:?}");

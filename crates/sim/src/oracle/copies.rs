@@ -115,6 +115,7 @@ impl Oracle {
         let Some(&Connection { session, life, .. }) = self.connections.get(&connection) else {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
+        let (life_began, queues_spill) = (self.life_began, self.queues_spill);
         let found = &mut self.sessions[session];
         see(found, copy);
         let Some((key, message)) = copy
@@ -141,8 +142,17 @@ impl Oracle {
         let too_many = copies.live > allowed;
         let client = found.client;
         // A will's number is that of its CONNECT, whenever it is published.
-        let ordered =
-            shared.is_empty() && message.ingress.len() == 1 && !copy.retain && !message.is_will;
+        let is_of_earlier_life = message.first_ingress() < Some(life_began);
+        // Who has subscribed since it was routed first may get it when a start routes it again.
+        let is_late = is_of_earlier_life
+            && !found
+                .possible(message)
+                .any(|subscription| subscription.is_sure_of(message));
+        let ordered = shared.is_empty()
+            && message.ingress.len() == 1
+            && !copy.retain
+            && !message.is_will
+            && !is_late;
         let mut overtaken = None;
         if is_first && ordered {
             // In the order in which the broker took them: a client may send a new message before it
@@ -155,8 +165,10 @@ impl Oracle {
                 published: message.qos.bits(),
                 delivered: copy.qos.bits(),
             };
-            // What is sent again may wait for the window while `QoS` 0 goes on.
-            let across = (!copy.dup).then_some(None);
+            // What is sent again may wait for the window while `QoS` 0 goes on; what a start routes again comes behind
+            // what its first routing has let pass; what a queue has on the disk only lets `QoS` 0 pass.
+            let is_kept = !copy.dup && !is_of_earlier_life && !queues_spill;
+            let across = is_kept.then_some(None);
             for lanes in across.into_iter().chain([Some(lanes)]) {
                 let flow = Flow {
                     publisher: key.publisher,
@@ -206,13 +218,7 @@ impl Oracle {
     }
 
     /// One message of a group goes to one member, unless that one's session is gone [U5-103].
-    fn check_group_copy(
-        &mut self,
-        session: usize,
-        key: MessageKey,
-        group: &GroupKey,
-        qos: QoS,
-    ) {
+    fn check_group_copy(&mut self, session: usize, key: MessageKey, group: &GroupKey, qos: QoS) {
         let Some(message) = self.messages.get_mut(&key) else {
             return;
         };

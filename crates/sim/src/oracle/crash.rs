@@ -27,7 +27,8 @@ impl Oracle {
             session.connection = None;
             session.will_due_ms = None;
             session.expires_ms = None;
-            if session.is_alive() && !(journal && session.expiry_secs > 0) {
+            // One that was recorded ends with its connection too, if it asks for that: at the start.
+            if session.is_alive() && !(journal && session.queue.is_some()) {
                 session.ended = Some(moment.order);
             }
             if !session.is_alive() {
@@ -37,7 +38,12 @@ impl Oracle {
             }
         }
         let living = self.sessions.iter().filter(|session| session.is_alive());
-        self.by_client = living.map(|session| (session.client, session.index)).collect();
+        self.by_client = living
+            .map(|session| (session.client, session.index))
+            .collect();
+        // The names of queues that are not stored are given again.
+        self.queues
+            .retain(|_, index| self.sessions[*index].is_alive());
         if self.journal {
             self.retained_restored(moment);
         } else {
@@ -79,7 +85,9 @@ impl Oracle {
             session.will_due_ms = session.will.map(|will| {
                 let delayed = due(i64::from(will.delay_secs) * 1000, WILL_GRACE_MS);
                 // The end of the session does not wait [MQTT-3.1.3-9].
-                session.expires_ms.map_or(delayed, |expires| expires.min(delayed))
+                session
+                    .expires_ms
+                    .map_or(delayed, |expires| expires.min(delayed))
             });
             self.rejoined(index, moment.order);
             let committed = self.last_window(index);
@@ -135,6 +143,10 @@ impl Oracle {
                 continue;
             };
             message.promised &= self.journal;
+            if message.is_will && fate != Fate::Kept {
+                // Nobody was told: that of a session which is stored is published again, any other is not kept.
+                message.promised = false;
+            }
             if let Some(last) = message.ingress.last_mut() {
                 last.fate = fate;
             }
@@ -171,7 +183,10 @@ impl Oracle {
     fn last_window(&self, index: usize) -> Vec<u16> {
         let windows = self.sessions[index].windows.iter().rev();
         let mut committed = windows.filter(|window| self.is_committed(window.position));
-        committed.next().map(|window| window.ids.clone()).unwrap_or_default()
+        committed
+            .next()
+            .map(|window| window.ids.clone())
+            .unwrap_or_default()
     }
 }
 

@@ -20,8 +20,8 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use whimbrel_broker_core::{MsgId, QueueId};
 use whimbrel_broker_core::session::codec::{QoS, ReasonCode, SubscriptionOptions};
+use whimbrel_broker_core::{MsgId, QueueId};
 
 use self::changes::Change;
 use self::follow::Followed;
@@ -85,6 +85,8 @@ pub(crate) struct Oracle {
     session_expiry_secs_max: u32,
     in_flight_max: u16,
     queues_are_small: bool,
+    /// What does not fit in memory is on the disk only.
+    queues_spill: bool,
     sessions: Vec<Session>,
     /// The living session of each client.
     by_client: BTreeMap<usize, usize>,
@@ -140,6 +142,7 @@ impl Oracle {
             session_expiry_secs_max: plan.core.session_expiry_secs_max,
             in_flight_max: plan.core.connection.in_flight_max.get(),
             queues_are_small: plan.queues_are_small,
+            queues_spill: plan.queues_spill(),
             sessions: Vec::new(),
             by_client: BTreeMap::new(),
             connections: BTreeMap::new(),

@@ -86,7 +86,9 @@ impl Oracle {
                     return;
                 };
                 if let Some(found) = self.messages.get_mut(&key)
-                    && found.inbound_stored.is_some_and(|stored| stored.id == *message)
+                    && found
+                        .inbound_stored
+                        .is_some_and(|stored| stored.id == *message)
                 {
                     found.inbound_released = Some(position);
                 }

@@ -6,9 +6,9 @@ use whimbrel_broker_core::session::codec::{
 
 use super::Oracle;
 use super::copies::Copy;
+use super::finals::may_be_too_large;
 use super::message::Position;
 use super::session::{ExchangeKind, Farewell, Sent, Session};
-use super::finals::may_be_too_large;
 use super::turns::Answer;
 use crate::payload::{self, MessageKey};
 
@@ -339,7 +339,9 @@ impl Oracle {
                 "{what} for {key}, owed to clients {owed:?}, committed {committed:?}: {message:?}"
             );
             self.fail("acknowledged before it was stored", detail);
-        } else if message.inbound_stored.is_some_and(|stored| self.is_committed(stored.position))
+        } else if message
+            .inbound_stored
+            .is_some_and(|stored| self.is_committed(stored.position))
             && let Some(message) = self.messages.get_mut(&key)
         {
             // The broker has taken it over, whatever becomes of its publisher.
@@ -432,17 +434,16 @@ impl Oracle {
     fn owed_sessions(&self, key: MessageKey) -> impl Iterator<Item = &Session> {
         let message = &self.messages[&key];
         let ingress = message.first_ingress();
-        self.living()
-            .filter(move |session| {
-                session.durable_since < ingress
-                    && session.durable_since.is_some()
-                    && !may_be_too_large(session.packet_size_max, message)
-                    && message.qos > QoS::AtMostOnce
-                    && session.possible(message).any(|subscription| {
-                        subscription.is_ordinary()
-                            && subscription.is_sure_of(message)
-                            && subscription.qos > QoS::AtMostOnce
-                    })
-            })
+        self.living().filter(move |session| {
+            session.durable_since < ingress
+                && session.durable_since.is_some()
+                && !may_be_too_large(session.packet_size_max, message)
+                && message.qos > QoS::AtMostOnce
+                && session.possible(message).any(|subscription| {
+                    subscription.is_ordinary()
+                        && subscription.is_sure_of(message)
+                        && subscription.qos > QoS::AtMostOnce
+                })
+        })
     }
 }
