@@ -15,8 +15,14 @@ mod plan;
 mod redb_store;
 mod replay;
 mod room;
+#[cfg(feature = "tools")]
+mod row;
+#[cfg(feature = "suite")]
+pub mod suite;
 mod sweep;
 mod tables;
+#[cfg(feature = "tools")]
+pub mod tools;
 mod write;
 
 pub use redb::StorageBackend;
