@@ -3,7 +3,7 @@
 use whimbrel_session::Stage;
 
 use super::reader::Reader;
-use super::{HAS_IDS, QOS, RETAIN, RecordError, VERSION};
+use super::{HAS_IDS, QOS, RETAIN, RecordError, VERSION, flag};
 use crate::holders::put_varint;
 use crate::record::{ExchangeRecord, Form, Position, QueueId, WindowRecord};
 
@@ -63,10 +63,10 @@ impl ExchangeRecord {
         let ids = self.form.subscription_ids();
         out.push(
             self.form.qos.bits()
-                | u8::from(self.form.retain) * RETAIN
-                | u8::from(!ids.is_empty()) * HAS_IDS
-                | u8::from(self.group.is_some()) * GROUP
-                | stage << STAGE_SHIFT,
+                | flag(self.form.retain, RETAIN)
+                | flag(!ids.is_empty(), HAS_IDS)
+                | flag(self.group.is_some(), GROUP)
+                | (stage << STAGE_SHIFT),
         );
         put_varint(out, u64::from(self.packet_id.get()));
         let difference = self.position.get().wrapping_sub(previous).cast_signed();
