@@ -343,7 +343,7 @@ fn survive(bytes: &mut Vec<u8>, change: Change, random: &mut dyn FnMut() -> u64)
             while !rest.is_empty() {
                 let length = rest.len().min(SECTOR - at % SECTOR);
                 let (sector, behind) = rest.split_at(length);
-                if random() % 2 == 0 {
+                if random().is_multiple_of(2) {
                     let data = sector.to_vec();
                     apply(bytes, &Change::Write { offset: at, data });
                 }

@@ -322,8 +322,10 @@ impl Journal for RedbStore {
     }
 
     fn maintain(&mut self) -> Result<Maintenance, JournalError> {
-        if self.state == State::Opened {
-            self.replay(&mut |_| Ok(()))?;
+        match self.state {
+            State::Opened => drop(self.replay(&mut |_| Ok(()))?),
+            State::Failed => return Err(failed(FailedBefore)),
+            State::Ready | State::Full => {}
         }
         if self.sweep.is_none() && self.orphans.is_empty() && self.ledger.has_ended() {
             let ended = self.ledger.take_ended();

@@ -59,7 +59,7 @@ pub fn message(sequence: u64, topic: &str, payload_bytes: usize) -> Message {
         topic: TopicName::new(topic).expect("a topic name"),
         qos: QoS::ExactlyOnce,
         retain: sequence % 2 == 1,
-        expires_at: if sequence % 3 == 0 {
+        expires_at: if sequence.is_multiple_of(3) {
             UnixMillis(sequence)
         } else {
             UnixMillis::NEVER
@@ -73,8 +73,11 @@ pub fn message(sequence: u64, topic: &str, payload_bytes: usize) -> Message {
 #[must_use]
 pub fn form(number: u64) -> Form {
     let id = u32::try_from(number).ok().and_then(SubscriptionId::new);
-    let ids: Vec<SubscriptionId> = id.filter(|_| number % 3 == 0).into_iter().collect();
-    Form::new(QoS::AtLeastOnce, number % 2 == 0, &ids)
+    let ids: Vec<SubscriptionId> = id
+        .filter(|_| number.is_multiple_of(3))
+        .into_iter()
+        .collect();
+    Form::new(QoS::AtLeastOnce, number.is_multiple_of(2), &ids)
 }
 
 /// A batch of records alone.
@@ -113,7 +116,7 @@ pub fn session_left_at(number: u64, disconnected_at: Option<u64>) -> Record {
         version: ProtocolVersion::V5,
         expiry_secs: 60,
         disconnected_at: disconnected_at.map(UnixMillis),
-        will: (number % 2 == 0).then_some(will),
+        will: number.is_multiple_of(2).then_some(will),
     }))
 }
 

@@ -94,7 +94,7 @@ struct WillLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExchangeLine {
     packet_id: u16,
-    stage: StageLine,
+    awaits: StageLine,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,12 +103,13 @@ pub(crate) struct ExchangeLine {
     form: FormLine,
 }
 
+/// What is awaited.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum StageLine {
-    AwaitPuback,
-    AwaitPubrec,
-    AwaitPubcomp { rank: u64 },
+    Puback,
+    Pubrec,
+    Pubcomp { rank: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -363,10 +364,10 @@ fn will(line: WillLine) -> Result<Will, BadField> {
 fn exchange_line(exchange: &ExchangeRecord) -> ExchangeLine {
     ExchangeLine {
         packet_id: exchange.packet_id.get(),
-        stage: match exchange.stage {
-            Stage::AwaitPubAck => StageLine::AwaitPuback,
-            Stage::AwaitPubRec => StageLine::AwaitPubrec,
-            Stage::AwaitPubComp { rank } => StageLine::AwaitPubcomp { rank },
+        awaits: match exchange.stage {
+            Stage::AwaitPubAck => StageLine::Puback,
+            Stage::AwaitPubRec => StageLine::Pubrec,
+            Stage::AwaitPubComp { rank } => StageLine::Pubcomp { rank },
         },
         position: exchange.position.map(Position::get),
         group: exchange.group.map(QueueId::get),
@@ -377,10 +378,10 @@ fn exchange_line(exchange: &ExchangeRecord) -> ExchangeLine {
 fn exchange(line: ExchangeLine) -> Result<ExchangeRecord, BadField> {
     Ok(ExchangeRecord {
         packet_id: packet_id(line.packet_id)?,
-        stage: match line.stage {
-            StageLine::AwaitPuback => Stage::AwaitPubAck,
-            StageLine::AwaitPubrec => Stage::AwaitPubRec,
-            StageLine::AwaitPubcomp { rank } => Stage::AwaitPubComp { rank },
+        stage: match line.awaits {
+            StageLine::Puback => Stage::AwaitPubAck,
+            StageLine::Pubrec => Stage::AwaitPubRec,
+            StageLine::Pubcomp { rank } => Stage::AwaitPubComp { rank },
         },
         position: line.position.map(position).transpose()?,
         group: line.group.map(queue).transpose()?,

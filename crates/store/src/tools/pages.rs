@@ -93,7 +93,7 @@ impl<'a> Pages<'a> {
             fault(PageError {
                 table: None,
                 detail,
-            })
+            });
         };
         let mut wrong = Vec::new();
         self.rows(

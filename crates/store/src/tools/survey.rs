@@ -76,7 +76,6 @@ impl Survey {
         let (_, slot) = best.ok_or_else(|| unreadable("it has no commit".to_owned()))?;
         let mut faults = Vec::new();
         let tables = pages.tables(slot, &mut |fault| faults.push(fault));
-        drop(pages);
         Ok(Self {
             _directory: None,
             storage,
@@ -105,7 +104,7 @@ impl Survey {
         let unreadable = |detail: String| ToolError::Unreadable { detail };
         let pages = Pages::open(&*self.storage).map_err(unreadable)?;
         for fault in &self.faults {
-            visit(Table::Meta, Found::Fault(&fault.into_damage(None)));
+            visit(Table::Meta, Found::Fault(&fault.as_damage(None)));
         }
         let total = Some(self.tables.iter().map(|(_, root)| root.rows).sum());
         let mut done = 0;
@@ -142,7 +141,7 @@ impl Survey {
             let lost = root.rows.saturating_sub(seen);
             for fault in &faults {
                 let lost = (faults.len() == 1).then_some(lost);
-                visit(table, Found::Fault(&fault.into_damage(lost)));
+                visit(table, Found::Fault(&fault.as_damage(lost)));
             }
             if faults.is_empty() && lost > 0 {
                 let damage = Damage {
@@ -192,7 +191,7 @@ pub(crate) enum Found<'a> {
 }
 
 impl PageError {
-    fn into_damage(&self, lost_rows: Option<u64>) -> Damage {
+    fn as_damage(&self, lost_rows: Option<u64>) -> Damage {
         let detail = match lost_rows {
             Some(lost) => format!("{}, and with it {lost} rows", self.detail),
             None => self.detail.clone(),
