@@ -101,7 +101,8 @@ pub enum QueueFull {
 pub struct CoreLimits {
     /// Subscriptions of one session, shared ones included.
     pub subscriptions_per_session_max: usize,
-    /// Messages queued for one persistent session.
+    /// Messages queued for one persistent session. Large, because what is dropped here was acknowledged: in memory it is
+    /// [`queue_bytes_total_max`](Self::queue_bytes_total_max) that bounds queues, on a disk the disk.
     pub queue_messages_max: usize,
     /// Bytes queued for one persistent session.
     pub queue_bytes_max: usize,
@@ -138,8 +139,8 @@ impl Default for CoreLimits {
     fn default() -> Self {
         Self {
             subscriptions_per_session_max: 250_000,
-            queue_messages_max: 100_000,
-            queue_bytes_max: 256 << 20,
+            queue_messages_max: 10_000_000,
+            queue_bytes_max: QUEUE_BYTES_MAX,
             clean_queue_messages_max: 100_000,
             clean_queue_bytes_max: 64 << 20,
             queue_bytes_total_max: 1 << 30,
@@ -156,3 +157,10 @@ impl Default for CoreLimits {
         }
     }
 }
+
+/// 64 GiB where memory can be addressed so far.
+const QUEUE_BYTES_MAX: usize = if usize::BITS > 36 {
+    (usize::MAX >> (usize::BITS - 36)) + 1
+} else {
+    usize::MAX
+};

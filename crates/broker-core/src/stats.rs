@@ -97,6 +97,8 @@ pub struct ShardStats {
     pub queued_messages: u64,
     /// Bytes in session and group queues now.
     pub queued_bytes: u64,
+    /// Those of them that are not in memory, and are read back when they are needed.
+    pub queued_disk_bytes: u64,
 }
 
 impl ShardStats {
@@ -133,6 +135,7 @@ impl ShardStats {
         self.subscriptions += other.subscriptions;
         self.queued_messages += other.queued_messages;
         self.queued_bytes += other.queued_bytes;
+        self.queued_disk_bytes += other.queued_disk_bytes;
     }
 
     pub(crate) fn count_drop(&mut self, cause: DropCause) {

@@ -338,6 +338,29 @@ fn a_shared_queue_survives_and_a_member_keeps_what_it_has_in_flight() {
 }
 
 #[test]
+fn a_shared_message_that_was_never_sent_goes_to_another_member() {
+    // [5:MQTT-4.8.2-5] speaks of messages that were sent.
+    let mut rig = rig();
+    let ids = [rig.id_on(0, "m"), rig.id_on(1, "m")];
+    away(&mut rig, &ids[1], "$share/g/t", QoS::ExactlyOnce);
+    let first_member = rig.connect_with(persistent(V5, &ids[0])).client;
+    rig.subscribe(first_member, "$share/g/t", QoS::ExactlyOnce);
+    let publisher = rig.connect(V5, "p");
+    rig.hold_commits = true;
+    let publish = publication("t", "1", first(QoS::ExactlyOnce, 1));
+    rig.send(publisher, Packet::Publish(publish));
+    // Taken over, and recorded for the group; its packet identifier at the member is not.
+    rig.commit();
+    rig.commit();
+    assert_eq!(rig.take(first_member), []);
+    let again = rig.open(V5);
+    rig.send(again, Packet::Connect(Box::new(clean(V5, &ids[0]))));
+    rig.hold_commits = false;
+    let second_member = back(&mut rig, &ids[1]);
+    assert_eq!(rig.payloads(second_member), ["1"]);
+}
+
+#[test]
 fn a_will_is_published_after_a_restart_unless_its_client_returns() {
     let mut rig = rig();
     away(&mut rig, "s", "t", QoS::AtLeastOnce);

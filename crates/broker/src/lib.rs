@@ -27,13 +27,19 @@
 //! - Output is written once a turn, by one system call for all that is there; no timer delays it.
 //! - Hooks ([`Authenticator`], [`Authorizer`], [`Interceptor`], [`Observer`]) are called outside
 //!   of the core. One that panics is taken as a refusal.
-//! - A panic in the broker itself stops the whole broker ([`Broker::stopped`]): after a bug it does
+//! - With a journal ([`Builder::journal`], or `Builder::data_dir` with the feature `store`), what lets a peer forget
+//!   something waits until its record is committed, and a broker that starts goes on where the one before it was.
+//!   Without one, state lasts as long as the [`Broker`].
+//! - A panic in the broker itself, or a journal that fails, stops the whole broker ([`Broker::stopped`]): it does
 //!   not go on acknowledging.
+//!
+//! # Features
+//!
+//! - `store`: `Builder::data_dir`, a journal in files with `whimbrel-store`. Off by default.
 //!
 //! # Limits
 //!
-//! State is in memory: it lasts as long as the [`Broker`]. TCP only, and foreign streams through
-//! [`Broker::serve`]. [`BrokerConfig`] bounds connections, and with [`CoreLimits`] all that they
+//! TCP only, and foreign streams through [`Broker::serve`]. [`BrokerConfig`] bounds connections, and with [`CoreLimits`] all that they
 //! make the broker hold.
 //!
 //! # Versions

@@ -99,6 +99,11 @@ impl<M> SessionState<M> {
         self.outbound.exchanges_to_record()
     }
 
+    /// Whether the exchange with this id was prepared and its PUBLISH was sent on no connection.
+    pub fn is_never_sent(&self, packet_id: PacketId) -> bool {
+        self.outbound.is_never_sent(packet_id)
+    }
+
     /// Ids of QoS 2 publications of the peer that it has not released, ascending.
     pub fn held(&self) -> impl ExactSizeIterator<Item = PacketId> {
         self.inbound.held()

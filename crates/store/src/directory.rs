@@ -52,6 +52,7 @@ impl DataDirectory {
     }
 
     /// Opens a directory that has a store.
+    #[cfg(feature = "tools")]
     pub(crate) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let database = path.join(DATABASE);
         match open_file(&database, false)? {

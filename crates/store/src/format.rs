@@ -99,7 +99,12 @@ pub(crate) fn number(
     let value = meta
         .get(name)?
         .ok_or_else(|| RowError::new(Table::Meta, name, "it is not there"))?;
-    let rest = unseal(Table::Meta, name, value.value())?;
+    Ok(number_of(name, value.value())?)
+}
+
+/// A row of the table `meta`.
+pub(crate) fn number_of(name: &[u8], value: &[u8]) -> Result<u32, RowError> {
+    let rest = unseal(Table::Meta, name, value)?;
     let bytes = rest
         .try_into()
         .map_err(|_| RowError::new(Table::Meta, name, "it is no number"))?;

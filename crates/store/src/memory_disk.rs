@@ -343,7 +343,7 @@ fn survive(bytes: &mut Vec<u8>, change: Change, random: &mut dyn FnMut() -> u64)
             while !rest.is_empty() {
                 let length = rest.len().min(SECTOR - at % SECTOR);
                 let (sector, behind) = rest.split_at(length);
-                if random() % 2 == 0 {
+                if random().is_multiple_of(2) {
                     let data = sector.to_vec();
                     apply(bytes, &Change::Write { offset: at, data });
                 }
@@ -402,7 +402,7 @@ mod tests {
         assert!(storage.sync_data().is_err());
         storage.sync_data().expect("works again");
         disk.crash(Crash::Power, &mut || 0);
-        assert_eq!(disk.image(), []);
+        assert!(disk.image().is_empty());
     }
 
     #[test]

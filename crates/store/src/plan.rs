@@ -51,9 +51,8 @@ impl<'a> Plan<'a> {
                 Record::GroupEnded { group } => ledger.end_queue(*group),
                 Record::InboundStored { message, .. } => ledger.hold(message.id(), false),
                 Record::InboundReleased { message, .. } => {
-                    if ledger.release(*message) {
-                        plan.released.push(*message);
-                    }
+                    let was_known = ledger.release(*message);
+                    plan.released.extend(was_known.then_some(*message));
                 }
                 Record::Enqueued {
                     position,

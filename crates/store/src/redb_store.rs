@@ -10,7 +10,7 @@ use whimbrel_broker_core::{
 
 use crate::backend::Watched;
 use crate::directory::DataDirectory;
-use crate::fault::{Fault, failed, guard};
+use crate::fault::{Fault, damaged, failed, guard};
 use crate::format::{Refusal, UPGRADES, begin};
 use crate::ledger::Ledger;
 use crate::open_error::OpenError;
@@ -74,6 +74,11 @@ impl RedbStore {
     pub fn open(directory: impl AsRef<Path>, options: OpenOptions) -> Result<Self, OpenError> {
         let mut directory = DataDirectory::open(directory.as_ref())?;
         let storage = Box::new(directory.storage()?);
+        if !directory.is_new() && matches!(StorageBackend::len(&*storage), Ok(0)) {
+            // redb would begin a new database.
+            let detail = "the file is empty".to_owned();
+            return Err(OpenError::Damaged { detail });
+        }
         let room = Box::new(directory.room());
         let mut store = Self::on(storage, room, options, &directory.database())?;
         directory.finish()?;
@@ -228,7 +233,7 @@ impl RedbStore {
     }
 }
 
-fn open_database(disk: &Watched, options: &OpenOptions) -> Result<Database, Fault> {
+pub(crate) fn open_database(disk: &Watched, options: &OpenOptions) -> Result<Database, Fault> {
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_bytes);
     // The checksum of every page, after each start and not after a crash only: a page that was changed behind
@@ -309,12 +314,18 @@ impl Journal for RedbStore {
             });
             stored.collect()
         });
-        read.map_err(|fault| self.fail(fault))
+        read.map_err(|fault| match fault {
+            // A row alone is wrong: the next one can be read.
+            Fault::Row(error) => damaged(error),
+            fault => self.fail(fault),
+        })
     }
 
     fn maintain(&mut self) -> Result<Maintenance, JournalError> {
-        if self.state == State::Opened {
-            self.replay(&mut |_| Ok(()))?;
+        match self.state {
+            State::Opened => drop(self.replay(&mut |_| Ok(()))?),
+            State::Failed => return Err(failed(FailedBefore)),
+            State::Ready | State::Full => {}
         }
         if self.sweep.is_none() && self.orphans.is_empty() && self.ledger.has_ended() {
             let ended = self.ledger.take_ended();

@@ -48,14 +48,12 @@ impl Sweep {
         let mut table = transaction.open_table(MESSAGES)?;
         if let Some((first, last)) = self.alone {
             next.alone = None;
-            let mut seen = 0;
-            for row in table.range(first..=last)? {
+            for (seen, row) in table.range(first..=last)?.enumerate() {
                 let (key, value) = row?;
                 if seen == ROWS_PER_STEP {
                     next.alone = Some((key.value(), last));
                     break;
                 }
-                seen += 1;
                 let Some(position) = Position::new(key.value()) else {
                     continue;
                 };

@@ -8,6 +8,7 @@ use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
 use crate::conformance::ConformanceArguments;
+use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Look at, copy or rescue what a stopped broker has kept
+    Store(StoreArguments),
 }
 
 #[derive(Args, Debug)]
@@ -164,11 +167,11 @@ pub(crate) struct FeatureArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SessionArguments {
     /// Messages queued for one persistent session
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub(crate) queue_messages: usize,
 
     /// Bytes queued for one persistent session
-    #[arg(long, value_name = "BYTES", default_value = "256M")]
+    #[arg(long, value_name = "BYTES", default_value = "64G")]
     pub(crate) queue_bytes: Bytes,
 
     /// Messages queued for one session that ends with its connection
@@ -179,7 +182,7 @@ pub(crate) struct SessionArguments {
     #[arg(long, value_name = "BYTES", default_value = "64M")]
     pub(crate) clean_queue_bytes: Bytes,
 
-    /// Bytes queued for all sessions together
+    /// Bytes queued in memory for all sessions together; what is on the disk is not counted
     #[arg(long, value_name = "BYTES", default_value = "1G")]
     pub(crate) queue_total_bytes: Bytes,
 

@@ -15,6 +15,7 @@ mod conformance;
 mod deny;
 mod descriptors;
 mod failure;
+mod progress;
 mod serve;
 mod store;
 mod values;
@@ -38,5 +39,6 @@ fn run() -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Conformance(arguments) => conformance::conformance(&arguments),
+        Command::Store(arguments) => store::store(&arguments),
     }
 }

@@ -43,6 +43,11 @@ const QOS: u8 = 0b11;
 const RETAIN: u8 = 0b100;
 const HAS_IDS: u8 = 0b1000;
 
+/// The bit, if it is set.
+fn flag(is_set: bool, bit: u8) -> u8 {
+    if is_set { bit } else { 0 }
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

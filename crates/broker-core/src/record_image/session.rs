@@ -7,7 +7,7 @@ use whimbrel_session::codec::{
 };
 
 use super::reader::Reader;
-use super::{QOS, RETAIN, RecordError, VERSION, put_bytes};
+use super::{QOS, RETAIN, RecordError, VERSION, flag, put_bytes};
 use crate::UnixMillis;
 use crate::holders::put_varint;
 use crate::record::SessionRecord;
@@ -24,14 +24,14 @@ impl SessionRecord {
         put_varint(out, self.session.get());
         out.push(self.version.level());
         put_varint(out, u64::from(self.expiry_secs));
-        let disconnected = u8::from(self.disconnected_at.is_some()) * DISCONNECTED;
-        out.push(disconnected | u8::from(self.will.is_some()) * WILL);
+        let disconnected = flag(self.disconnected_at.is_some(), DISCONNECTED);
+        out.push(disconnected | flag(self.will.is_some(), WILL));
         if let Some(UnixMillis(at)) = self.disconnected_at {
             put_varint(out, at);
         }
         put_bytes(out, self.client_id.as_bytes());
         if let Some(will) = &self.will {
-            out.push(will.qos.bits() | u8::from(will.retain) * RETAIN);
+            out.push(will.qos.bits() | flag(will.retain, RETAIN));
             put_varint(out, u64::from(will.delay_secs));
             put_bytes(out, will.topic.as_bytes());
             put_bytes(out, will.properties.as_properties().as_bytes());

@@ -3,7 +3,7 @@
 use whimbrel_session::codec::{QoS, RetainHandling, SubscriptionId, SubscriptionOptions};
 
 use super::reader::Reader;
-use super::{QOS, RecordError, VERSION, put_bytes};
+use super::{QOS, RecordError, VERSION, flag, put_bytes};
 use crate::holders::put_varint;
 use crate::record::{GroupRecord, SubscriptionRecord};
 
@@ -17,9 +17,9 @@ impl SubscriptionRecord {
         let options = &self.options;
         out.push(
             options.qos.bits()
-                | u8::from(options.no_local) * NO_LOCAL
-                | u8::from(options.retain_as_published) * RETAIN_AS_PUBLISHED
-                | (options.retain_handling as u8) << RETAIN_HANDLING_SHIFT,
+                | flag(options.no_local, NO_LOCAL)
+                | flag(options.retain_as_published, RETAIN_AS_PUBLISHED)
+                | ((options.retain_handling as u8) << RETAIN_HANDLING_SHIFT),
         );
         put_varint(out, self.subscription_id.map_or(0, |id| id.get().into()));
         put_bytes(out, self.filter.as_bytes());

@@ -3,7 +3,7 @@
 use whimbrel_session::Stage;
 
 use super::reader::Reader;
-use super::{HAS_IDS, RETAIN, RecordError, VERSION};
+use super::{HAS_IDS, RETAIN, RecordError, VERSION, flag};
 use crate::holders::put_varint;
 use crate::record::{ExchangeRecord, Form, Position, QueueId, WindowRecord};
 
@@ -64,11 +64,11 @@ impl ExchangeRecord {
         let ids = self.form.subscription_ids();
         out.push(
             self.form.qos.bits()
-                | u8::from(self.form.retain) * RETAIN
-                | u8::from(!ids.is_empty()) * HAS_IDS
-                | u8::from(self.group.is_some()) * GROUP
-                | u8::from(self.position.is_none()) * NO_POSITION
-                | stage << STAGE_SHIFT,
+                | flag(self.form.retain, RETAIN)
+                | flag(!ids.is_empty(), HAS_IDS)
+                | flag(self.group.is_some(), GROUP)
+                | flag(self.position.is_none(), NO_POSITION)
+                | (stage << STAGE_SHIFT),
         );
         put_varint(out, u64::from(self.packet_id.get()));
         if let Some(position) = self.position {

@@ -437,12 +437,17 @@ impl Shard {
         };
         let mut open = Vec::new();
         // In the order of sending, and before what was not sent: it goes back in front.
-        for exchange in session.state.iter().flat_map(SessionState::exchanges) {
+        let Some(state) = &session.state else {
+            return self.return_unsent(key, None);
+        };
+        for exchange in state.exchanges() {
             let Some(outgoing) = exchange.item.outgoing() else {
                 continue;
             };
             if let Some(origin) = &outgoing.origin {
-                let outcome = if outgoing.qos == QoS::ExactlyOnce || mutant!(GroupMessageLost) {
+                let may_have_it =
+                    outgoing.qos == QoS::ExactlyOnce && !state.is_never_sent(exchange.packet_id);
+                let outcome = if may_have_it || mutant!(GroupMessageLost) {
                     GroupOutcome::Consumed
                 } else {
                     GroupOutcome::Returned

@@ -190,6 +190,10 @@ impl Shard {
             return Outcome::Handled;
         };
         let stored = session.stores(qos);
+        if !stored && self.is_routed_again(source.parts.id) {
+            // It may have been sent, and at most once.
+            return Outcome::Handled;
+        }
         let queue_id = session.queue_id.filter(|_| stored);
         if let Some(queue) = queue_id
             && !self.known.is_empty()
@@ -211,6 +215,11 @@ impl Shard {
             source.holders.push(queue, &form);
         }
         outcome
+    }
+
+    /// Whether a message was routed, or may have been, before the last stop.
+    pub(super) fn is_routed_again(&self, message: MsgId) -> bool {
+        message.incarnation != self.config.incarnation
     }
 
     /// Whether a queue had a message before the last stop.
@@ -283,13 +292,14 @@ impl Shard {
         item: Inflight,
     ) -> Result<Written, Inflight> {
         let payload = source.parts.payload.len() as u64;
-        // Its packet identifier is recorded before it is sent, so that it is never sent under two.
+        // Its packet identifier is recorded before it is sent, so that it is never sent under two. A session that was
+        // recorded and now ends with its connection sends nothing again.
         let waits_for_id = form.qos == QoS::ExactlyOnce
             && self.commits.has_journal()
             && self
                 .connection(key)
                 .and_then(|connection| self.session(connection.session))
-                .is_some_and(|session| session.queue_id.is_some());
+                .is_some_and(|session| session.queue_id.is_some() && session.is_durable());
         let Some(connection) = self
             .connections
             .get_mut(key.index as usize)

@@ -146,6 +146,10 @@ impl Shard {
             return Outcome::Handled;
         }
         let stored = durable && source.qos() > QoS::AtMostOnce;
+        if !stored && self.is_routed_again(message.id()) {
+            // A member may have had it.
+            return Outcome::Handled;
+        }
         let queue = queue.filter(|_| stored);
         let sequence = self.next_position();
         if let Some(queue) = queue {

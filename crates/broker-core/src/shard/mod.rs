@@ -271,6 +271,7 @@ impl Shard {
                     .map(|group| group.queued() as u64)
                     .sum::<u64>(),
             queued_bytes: (self.queued_bytes + self.group_bytes) as u64,
+            queued_disk_bytes: self.disk_bytes as u64,
             ..self.stats
         }
     }

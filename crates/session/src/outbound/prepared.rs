@@ -53,6 +53,11 @@ impl<M> OutboundWindow<M> {
         }
     }
 
+    /// Whether the peer can't have heard of the exchange with this id.
+    pub(crate) fn is_never_sent(&self, packet_id: PacketId) -> bool {
+        matches!(self.slot(packet_id), Slot::Open(open) if open.phase.is_never_sent())
+    }
+
     /// Open exchanges in the order of first sending, as they are once this is recorded.
     pub(crate) fn exchanges_to_record(&self) -> impl Iterator<Item = Exchange<&M>> {
         self.exchanges_by(Phase::stage_to_record)
