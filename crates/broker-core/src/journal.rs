@@ -12,6 +12,10 @@ use crate::{Message, MsgId, ShardId};
 /// group commit needs no timer. `docs/storage.md` says what an implementation promises; one suite of tests
 /// (`whimbrel_store::suite`) holds every implementation to it.
 pub trait Journal: Send {
+    /// How often this store was opened, this time included: part of every [`MsgId`] of this start. Known from the
+    /// start, because what is replayed goes to shards that give identities.
+    fn incarnation(&self) -> u32;
+
     /// Tells everything that is durable, in the order of [`Replayed`]'s variants; messages by ascending position. To
     /// be called once, before anything else.
     ///
@@ -136,7 +140,7 @@ pub struct StoredMessage {
 /// What a replay found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
-    /// How often this store was opened, this time included: part of every [`MsgId`].
+    /// As [`Journal::incarnation`] says.
     pub incarnation: u32,
     /// Things that were told.
     pub items: u64,

@@ -19,6 +19,7 @@
 //!
 //! [`CoreLimits`] bounds every queue, table and cache; each drop is counted by [`DropCause`].
 
+mod backlog;
 mod config;
 mod effects;
 mod holders;
@@ -45,9 +46,7 @@ pub use whimbrel_session as session;
 pub use whimbrel_session::mutants;
 
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
-pub use crate::effects::{
-    CloseReason, Effects, Event, Forward, LocalOutcome, OldRecord, ShardMessage,
-};
+pub use crate::effects::{CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage};
 pub use crate::holders::{Holders, HoldersError};
 pub use crate::ids::{
     ConnectionKey, FilterId, GroupId, MsgId, SHARDS_MAX, SessionKey, SessionRef, ShardId,

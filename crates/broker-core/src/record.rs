@@ -162,8 +162,9 @@ pub struct ExchangeRecord {
     pub packet_id: PacketId,
     /// How far it is.
     pub stage: Stage,
-    /// The place of its message; in the queue of the session or, with `group`, in the group's.
-    pub position: Position,
+    /// The place of its message; in the queue of the session or, with `group`, in the group's. Without one the
+    /// message is not recorded, only the packet identifier.
+    pub position: Option<Position>,
     /// The shared subscription that handed the message out.
     pub group: Option<QueueId>,
     /// How the message is sent.
@@ -193,6 +194,34 @@ pub enum RetainedChange {
     },
 }
 
+impl Record {
+    /// About how many bytes it takes on its way to the journal.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        let bytes = match self {
+            Self::Enqueued {
+                message, holders, ..
+            } => message.size() + holders.as_bytes().len(),
+            Self::InboundStored { message, .. } => message.size(),
+            Self::Session(record) => {
+                let will = record.will.as_ref();
+                record.client_id.len() + will.map_or(0, |will| will.payload.len())
+            }
+            Self::Subscribed { subscriptions, .. } => {
+                let filter = |record: &SubscriptionRecord| record.filter.len();
+                size_of_val(&**subscriptions) + subscriptions.iter().map(filter).sum::<usize>()
+            }
+            Self::Unsubscribed { filters, .. } => {
+                size_of_val(&**filters) + filters.iter().map(|filter| filter.len()).sum::<usize>()
+            }
+            Self::Window(record) => size_of_val(&*record.exchanges),
+            Self::Done { positions, .. } => size_of_val(&**positions),
+            _ => 0,
+        };
+        size_of::<Self>() + bytes
+    }
+}
+
 impl WindowRecord {
     /// Whether the session's own queue still owes the message at `position`.
     #[must_use]
@@ -201,7 +230,7 @@ impl WindowRecord {
             || self
                 .exchanges
                 .iter()
-                .any(|exchange| exchange.group.is_none() && exchange.position == position)
+                .any(|exchange| exchange.group.is_none() && exchange.position == Some(position))
     }
 }
 
@@ -246,6 +275,15 @@ impl Form {
             retain,
             subscription_ids: ids,
         }
+    }
+
+    /// The form of an exchange whose message is not known any more.
+    pub(crate) fn of_stage(stage: Stage) -> Self {
+        let qos = match stage {
+            Stage::AwaitPubAck => QoS::AtLeastOnce,
+            Stage::AwaitPubRec | Stage::AwaitPubComp { .. } => QoS::ExactlyOnce,
+        };
+        Self::new(qos, false, &[])
     }
 
     /// Subscription Identifiers [MQTT-3.3.4-4].

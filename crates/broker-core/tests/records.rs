@@ -7,7 +7,7 @@ use support::{Rig, V5, clean, name, persistent};
 use whimbrel_broker_core::session::codec::{
     Delivery, MessageProperties, Packet, PacketId, Publish, QoS,
 };
-use whimbrel_broker_core::{DropCause, OldRecord};
+use whimbrel_broker_core::{DropCause, Record};
 
 #[test]
 fn a_persistent_session_that_is_resumed_to_end_with_its_connection_is_recorded_as_ended() {
@@ -28,7 +28,7 @@ fn a_persistent_session_that_is_resumed_to_end_with_its_connection_is_recorded_a
     assert!(
         records
             .iter()
-            .any(|record| matches!(record, OldRecord::SessionEnded { .. })),
+            .any(|record| matches!(record, Record::SessionEnded { .. })),
         "{records:?}"
     );
 }

@@ -1,21 +1,38 @@
 //! The process dies and a new one starts; the wall clock is set.
 
-use crate::process::Process;
-use crate::world::World;
+use crate::process::{Around, Process};
+use crate::world::{World, wall_ms};
 
 impl World {
-    /// The process dies at this moment, and another one starts with what is on the disks: nothing,
-    /// as long as there is no store. Every connection breaks; what had left the process may still
-    /// arrive.
+    /// The process dies at this moment, and another one starts with what is on the disk: nothing, if there is
+    /// none. Every connection breaks; what had left the process may still arrive.
     pub(crate) fn crash(&mut self) {
-        let incarnation = self.process.incarnation() + 1;
-        self.trace.note(&[50, u64::from(incarnation)], || {
-            format!("the process dies; incarnation {incarnation} starts")
+        self.deaths += 1;
+        let deaths = self.deaths;
+        self.trace.note(&[50, u64::from(deaths)], || {
+            format!("the process dies, number {deaths}")
         });
-        let mut disks = self.process.take_disks();
-        let lost: Vec<u64> = disks.iter_mut().map(|disk| disk.crash()).collect();
-        self.process = Process::new(&self.plan, incarnation, disks);
-        self.oracle.crashed(&lost);
+        if let Some(disk) = &mut self.disk {
+            disk.crash();
+        }
+        self.oracle.crashed(self.plan.core.shards);
+        let mut around = Around {
+            now_ms: self.now_ms,
+            wall_ms: wall_ms(self.now_ms, self.wall_offset_ms),
+            oracle: &mut self.oracle,
+            trace: &mut self.trace,
+        };
+        match Process::start(&self.plan, deaths, self.disk.as_mut(), &mut around) {
+            Ok(process) => self.process = process,
+            Err(error) => self
+                .oracle
+                .fail("the store can't be read back", format!("{error:?}")),
+        }
+        self.lose_links();
+    }
+
+    /// The links of a process that is gone break.
+    fn lose_links(&mut self) {
         for local in &mut self.locals {
             local.crash();
         }

@@ -97,7 +97,7 @@ impl Plan {
         let faults = draw_faults(rng);
         let sizes_matter = rng.percent(15);
         // MQTT 3.1 has no Session Present: its clients can't know that a session is gone.
-        let sessions_expire = faults.crashes
+        let sessions_expire = faults.crashes && !core.journal
             || core
                 .v3_session_expiry_secs
                 .min(core.session_expiry_secs_max)
@@ -159,6 +159,13 @@ impl Plan {
         plan
     }
 
+    /// Whether queues may be so long that a part of them is on the disk only.
+    pub(crate) fn queues_spill(&self) -> bool {
+        let limits = &self.core.limits;
+        let is_narrow = limits.queue_window_messages < ROOMY || self.queues_are_small;
+        self.core.journal && is_narrow
+    }
+
     /// Makes the parts agree that were set by hand.
     pub(crate) fn settle(&mut self) {
         let limits = &mut self.core.limits;
@@ -177,7 +184,8 @@ impl Plan {
             self.client.sent_topic_alias_max = 0;
         }
         for persona in &mut self.clients {
-            persona.is_durable &= persona.version != ProtocolVersion::V31 || !self.faults.crashes;
+            let may_vanish = self.faults.crashes && !self.core.journal;
+            persona.is_durable &= persona.version != ProtocolVersion::V31 || !may_vanish;
         }
     }
 }
@@ -219,6 +227,10 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     limits.group_credit = rng.pick(&[1, 3, 256]);
     limits.match_cache_topics = rng.pick(&[0, 2, 16_384]);
     limits.step_budget = rng.pick(&[1, 2, 5, 4_096, 4_096, 4_096]);
+    if rng.percent(40) {
+        limits.queue_window_messages = rng.between(1, 6) as usize;
+        limits.queue_window_bytes = rng.pick(&[1, 600, 1 << 20]);
+    }
     if rng.percent(15) {
         limits.queue_messages_max = rng.between(1, 20) as usize;
         limits.clean_queue_messages_max = rng.between(1, 20) as usize;

@@ -157,12 +157,6 @@ impl RedbStore {
         })
     }
 
-    /// How often this store was opened, this time included: part of every message identity.
-    #[must_use]
-    pub fn incarnation(&self) -> u32 {
-        self.incarnation
-    }
-
     /// The database, opened again if it has to be.
     fn database(&mut self) -> Result<&Database, JournalError> {
         if self.state == State::Failed {
@@ -263,6 +257,10 @@ fn refused(fault: Fault, disk: &Watched, named: &Path) -> OpenError {
 }
 
 impl Journal for RedbStore {
+    fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
     fn replay(
         &mut self,
         apply: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,

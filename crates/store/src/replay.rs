@@ -46,7 +46,7 @@ impl Window {
             .exchanges
             .iter()
             .filter(|exchange| exchange.group.is_none());
-        let mut open: Box<[Position]> = own.map(|exchange| exchange.position).collect();
+        let mut open: Box<[Position]> = own.filter_map(|exchange| exchange.position).collect();
         open.sort_unstable();
         Self {
             cursor: record.cursor,

@@ -17,7 +17,8 @@ struct Server {
 impl Server {
     fn start() -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
-            .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", "warn"])
+            .args(["serve", "--in-memory", "--log", "warn"])
+            .args(["--listen", "tcp://127.0.0.1:0"])
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");

@@ -3,14 +3,15 @@
 use whimbrel_session::Stage;
 
 use super::reader::Reader;
-use super::{HAS_IDS, QOS, RETAIN, RecordError, VERSION, flag};
+use super::{HAS_IDS, RETAIN, RecordError, VERSION, flag};
 use crate::holders::put_varint;
 use crate::record::{ExchangeRecord, Form, Position, QueueId, WindowRecord};
 
 /// ```text
 /// window   = version, queue, cursor, next packet id, exchange ...
-/// exchange = flags (byte: bits 0-1 QoS, 2 RETAIN, 3 identifiers, 4 group, bits 5-6 stage), packet id,
-///            position less that of the exchange before (zigzag), [group], [rank], [count, identifier ...]
+/// exchange = flags (byte: bits 0-1 QoS, 2 RETAIN, 3 identifiers, 4 group, bits 5-6 stage, 7 no position),
+///            packet id, [position less that of the exchange before (zigzag)], [group], [rank],
+///            [count, identifier ...]
 /// ```
 impl WindowRecord {
     /// Appends the serial form.
@@ -22,7 +23,7 @@ impl WindowRecord {
         let mut previous = self.cursor.get();
         for exchange in &self.exchanges {
             exchange.encode(previous, out);
-            previous = exchange.position.get();
+            previous = exchange.position.map_or(previous, Position::get);
         }
     }
 
@@ -40,7 +41,7 @@ impl WindowRecord {
         let mut previous = cursor.get();
         while reader.at() < bytes.len() {
             let exchange = exchange(&mut reader, previous)?;
-            previous = exchange.position.get();
+            previous = exchange.position.map_or(previous, Position::get);
             exchanges.push(exchange);
         }
         reader.finish()?;
@@ -66,12 +67,15 @@ impl ExchangeRecord {
                 | flag(self.form.retain, RETAIN)
                 | flag(!ids.is_empty(), HAS_IDS)
                 | flag(self.group.is_some(), GROUP)
+                | flag(self.position.is_none(), NO_POSITION)
                 | (stage << STAGE_SHIFT),
         );
         put_varint(out, u64::from(self.packet_id.get()));
-        let difference = self.position.get().wrapping_sub(previous).cast_signed();
-        let zigzag = ((difference << 1) ^ (difference >> 63)).cast_unsigned();
-        put_varint(out, zigzag);
+        if let Some(position) = self.position {
+            let difference = position.get().wrapping_sub(previous).cast_signed();
+            let zigzag = ((difference << 1) ^ (difference >> 63)).cast_unsigned();
+            put_varint(out, zigzag);
+        }
         if let Some(group) = self.group {
             put_varint(out, group.get());
         }
@@ -91,14 +95,15 @@ fn exchange(reader: &mut Reader<'_>, previous: u64) -> Result<ExchangeRecord, Re
     let at = reader.at();
     let flags = reader.byte()?;
     let malformed = reader.malformed_since(at);
-    if flags & !(QOS | RETAIN | HAS_IDS | GROUP | STAGE) != 0 {
-        return Err(malformed);
-    }
     let packet_id = reader.packet_id()?;
-    let position = reader.of_number(|zigzag: u64| {
-        let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        Position::new(previous.wrapping_add_signed(difference))
-    })?;
+    let position = if flags & NO_POSITION == 0 {
+        Some(reader.of_number(|zigzag: u64| {
+            let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+            Position::new(previous.wrapping_add_signed(difference))
+        })?)
+    } else {
+        None
+    };
     let group = if flags & GROUP == 0 {
         None
     } else {
@@ -125,6 +130,7 @@ fn exchange(reader: &mut Reader<'_>, previous: u64) -> Result<ExchangeRecord, Re
 const GROUP: u8 = 0b1_0000;
 const STAGE: u8 = 0b110_0000;
 const STAGE_SHIFT: u32 = 5;
+const NO_POSITION: u8 = 0b1000_0000;
 const AWAIT_PUBACK: u8 = 0;
 const AWAIT_PUBREC: u8 = 1;
 const AWAIT_PUBCOMP: u8 = 2;
@@ -148,13 +154,14 @@ mod tests {
             prop::collection::vec(1_u32..999, 0..4),
         );
         let group = prop::option::of(1..=u64::MAX);
-        (1..=u16::MAX, stage, 1..=u64::MAX, group, form).prop_map(
+        let position = prop::option::of(1..=u64::MAX);
+        (1..=u16::MAX, stage, position, group, form).prop_map(
             |(packet_id, stage, position, group, (qos, retain, ids))| {
                 let ids: Vec<_> = ids.into_iter().filter_map(SubscriptionId::new).collect();
                 ExchangeRecord {
                     packet_id: PacketId::new(packet_id).expect("not 0"),
                     stage,
-                    position: Position::new(position).expect("not 0"),
+                    position: position.and_then(Position::new),
                     group: group.and_then(QueueId::new),
                     form: Form::new(QoS::from_bits(qos).expect("a QoS"), retain, &ids),
                 }
@@ -198,7 +205,7 @@ mod tests {
             let exchanges = (1..=count).map(|id| ExchangeRecord {
                 packet_id: PacketId::new(id).expect("not 0"),
                 stage: Stage::AwaitPubAck,
-                position: Position::new((1 << 40) + u64::from(id) * 64).expect("not 0"),
+                position: Position::new((1 << 40) + u64::from(id) * 64),
                 group: None,
                 form: Form::new(QoS::AtLeastOnce, false, &[]),
             });

@@ -208,7 +208,8 @@ impl Oracle {
                             .retained
                             .get(topic)
                             .copied()
-                            .filter(|key| self.messages[key].ingress.len() == 1);
+                            .filter(|key| self.messages[key].ingress.len() == 1)
+                            .filter(|key| !self.is_of_earlier_life(&self.messages[key]));
                         let since = retained
                             .and_then(|key| self.messages[&key].retained.last())
                             .map(|span| span.from);
@@ -235,7 +236,7 @@ impl Oracle {
 }
 
 /// Whether the packet may be above what the client accepts, properties and all.
-fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
+pub(super) fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
     packet_size_max.is_some()
         && message.payload_length + message.topic.len() + PACKET_OVERHEAD > PACKET_SIZE_MAX as usize
 }

@@ -225,7 +225,7 @@ pub fn window(number: u64, cursor: u64, open: &[u64]) -> Record {
                 1 => Stage::AwaitPubRec,
                 _ => Stage::AwaitPubComp { rank: position },
             },
-            position: at(position),
+            position: Some(at(position)),
             group: None,
             form: form(number),
         });

@@ -95,7 +95,8 @@ struct WillLine {
 pub(crate) struct ExchangeLine {
     packet_id: u16,
     awaits: StageLine,
-    position: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<u64>,
     #[serde(flatten)]
@@ -368,7 +369,7 @@ fn exchange_line(exchange: &ExchangeRecord) -> ExchangeLine {
             Stage::AwaitPubRec => StageLine::Pubrec,
             Stage::AwaitPubComp { rank } => StageLine::Pubcomp { rank },
         },
-        position: exchange.position.get(),
+        position: exchange.position.map(Position::get),
         group: exchange.group.map(QueueId::get),
         form: form_line(&exchange.form),
     }
@@ -382,7 +383,7 @@ fn exchange(line: ExchangeLine) -> Result<ExchangeRecord, BadField> {
             StageLine::Pubrec => Stage::AwaitPubRec,
             StageLine::Pubcomp { rank } => Stage::AwaitPubComp { rank },
         },
-        position: position(line.position)?,
+        position: line.position.map(position).transpose()?,
         group: line.group.map(queue).transpose()?,
         form: form(&line.form)?,
     })
