@@ -160,7 +160,7 @@ impl Default for CoreLimits {
 
 /// 64 GiB where memory can be addressed so far.
 const QUEUE_BYTES_MAX: usize = if usize::BITS > 36 {
-    usize::MAX >> (usize::BITS - 36)
+    (usize::MAX >> (usize::BITS - 36)) + 1
 } else {
     usize::MAX
 };

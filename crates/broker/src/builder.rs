@@ -143,14 +143,12 @@ impl Builder {
                 (shared, broker, restarted.shards)
             }
         };
-        for shard in shards {
-            let (reply, started) = oneshot::channel();
-            let thread = Thread::start(&shared, shard, reply);
-            broker.add_thread(thread.map_err(|source| StartError::Thread { source })?);
-            started
-                .await
-                .map_err(|_| StartError::Stopped)?
-                .map_err(|source| StartError::Thread { source })?;
+        if let Err(error) = start_shards(&shared, &mut broker, shards).await {
+            if let Some(outbox) = &shared.outbox {
+                // A shard that has not begun is not going to end: no other one would be the last.
+                outbox.close();
+            }
+            return Err(error);
         }
         for (address, options) in listeners {
             match open_listener(&shared, address, options).await {
@@ -201,6 +199,23 @@ fn new_shards(shared: &Shared) -> Vec<Shard> {
     shards
         .map(|id| Shard::new(id, Arc::clone(&shared.core)))
         .collect()
+}
+
+async fn start_shards(
+    shared: &Arc<Shared>,
+    broker: &mut Broker,
+    shards: Vec<Shard>,
+) -> Result<(), StartError> {
+    for shard in shards {
+        let (reply, started) = oneshot::channel();
+        let thread = Thread::start(shared, shard, reply);
+        broker.add_thread(thread.map_err(|source| StartError::Thread { source })?);
+        started
+            .await
+            .map_err(|_| StartError::Stopped)?
+            .map_err(|source| StartError::Thread { source })?;
+    }
+    Ok(())
 }
 
 async fn open_listener(

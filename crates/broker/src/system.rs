@@ -137,7 +137,7 @@ fn figures(stats: &BrokerStats, loads: &Loads) -> Vec<(String, String)> {
             ("journal/syncs", journal.syncs),
             ("journal/bytes/written", journal.bytes_written),
             ("journal/bytes/stored", journal.bytes_stored),
-            ("journal/disk full", u64::from(is_full)),
+            ("journal/full", u64::from(is_full)),
         ];
         figures.extend(
             numbers

@@ -1,5 +1,7 @@
 //! The process dies and a new one starts; the wall clock is set.
 
+use crate::journal::{Failure, Remains, Room};
+use crate::plan::draw_shards;
 use crate::process::{Around, Process};
 use crate::world::{World, wall_ms};
 
@@ -13,9 +15,33 @@ impl World {
             format!("the process dies, number {deaths}")
         });
         if let Some(disk) = &mut self.disk {
-            disk.crash();
+            let failed = self.process.take_failed();
+            match (disk.crash(&mut self.rng), failed) {
+                (Ok(Remains::Doubtful), Some((counts, batch))) => {
+                    self.oracle.committed(&counts, &batch.retained);
+                }
+                (Ok(_), _) => {}
+                (Err(detail), _) => self
+                    .oracle
+                    .fail("the store has another state than it was given", detail),
+            }
+        }
+        self.room_again_ms = None;
+        if let Some(disk) = &mut self.disk {
+            disk.set_room(Room::Enough);
+        }
+        if self.plan.faults.reshards && self.rng.percent(50) {
+            self.plan.core.shards = draw_shards(&mut self.rng);
         }
         self.oracle.crashed(self.plan.core.shards);
+        if self.rng.percent(30) {
+            let away_ms = self.rng.between(0, 20_000);
+            self.now_ms += away_ms;
+            self.oracle.advance(self.now_ms);
+        }
+        if self.plan.faults.clock_jumps && self.rng.percent(30) {
+            self.set_clock();
+        }
         let mut around = Around {
             now_ms: self.now_ms,
             wall_ms: wall_ms(self.now_ms, self.wall_offset_ms),
@@ -51,6 +77,43 @@ impl World {
         }
     }
 
+    /// The process dies: now, at some turn of its shards, or of its disk.
+    pub(crate) fn doom(&mut self) {
+        match self.rng.below(4) {
+            0 => self.crash(),
+            1 | 2 if self.plan.faults.disk_errors => {
+                let failure = self.rng.pick(&[Failure::Lost, Failure::Kept]);
+                let after = self.rng.between(0, 20);
+                if let Some(disk) = &mut self.disk {
+                    self.trace
+                        .note(&[52, after], || format!("the disk will fail: {failure:?}"));
+                    disk.fail(failure, after);
+                }
+            }
+            _ => {
+                let turns = self.rng.between(0, 30) as u32;
+                self.process.doom(turns);
+            }
+        }
+    }
+
+    /// Little room is left on the disk, or none, for a while.
+    pub(crate) fn fill_disk(&mut self) {
+        if self.room_again_ms.is_some() {
+            return self.make_room();
+        }
+        let room = self.rng.pick(&[Room::Little, Room::None]);
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        disk.set_room(room);
+        self.room_again_ms = Some(self.now_ms + FULL_MS);
+        self.trace
+            .note(&[53], || format!("room on the disk: {room:?}"));
+        let (process, mut around) = self.parts();
+        process.look_at_disk(&mut around);
+    }
+
     /// Somebody sets the wall clock, forwards or backwards.
     pub(crate) fn set_clock(&mut self) {
         let far = self.rng.pick(&[5_000, 60_000, 3_600_000]);
@@ -63,3 +126,6 @@ impl World {
         self.oracle.clock_set(self.wall_offset_ms);
     }
 }
+
+/// Simulated milliseconds that a disk is full at the most: messages wait no longer than that.
+const FULL_MS: u64 = 500;

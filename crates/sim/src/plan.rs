@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) queues_are_small: bool,
     pub(crate) features: Features,
     pub(crate) faults: Faults,
+    /// The journal is the store that runs in production, not the plain one.
+    pub(crate) redb: bool,
     /// The longest latency of a link.
     pub(crate) latency_ms_max: u64,
     /// Bytes a pipe of a link takes.
@@ -78,6 +80,12 @@ pub(crate) struct Faults {
     pub(crate) clock_jumps: bool,
     /// Shards seldom get to what they have put off.
     pub(crate) slow_backlog: bool,
+    /// Writes and syncs fail, and the process ends.
+    pub(crate) disk_errors: bool,
+    /// There is no room on the disk for a while.
+    pub(crate) disk_full: bool,
+    /// A process that starts has another number of shards than the one before.
+    pub(crate) reshards: bool,
 }
 
 impl Plan {
@@ -146,6 +154,7 @@ impl Plan {
                 aliases: false,
             },
             faults,
+            redb: false,
             latency_ms_max: rng.pick(&[0, 0, 5, 40]),
             link_capacity: rng.pick(&[64, 512, 4_096, 65_536]),
             piece_max: rng.pick(&[3, 40, 700, 65_536]),
@@ -155,6 +164,10 @@ impl Plan {
         plan.topic_alias_max = rng.pick(&[1, 2, 3, 16]);
         plan.core.connection.sent_topic_alias_max = rng.pick(&[1, 4, 16]);
         plan.client.sent_topic_alias_max = rng.pick(&[0, 1, 4]);
+        plan.redb = rng.percent(REDB_PERCENT);
+        plan.faults.disk_errors = rng.percent(30);
+        plan.faults.disk_full = rng.percent(20);
+        plan.faults.reshards = rng.percent(50);
         plan.settle();
         plan
     }
@@ -183,6 +196,9 @@ impl Plan {
             self.topic_alias_max = 0;
             self.client.sent_topic_alias_max = 0;
         }
+        self.faults.disk_errors &= self.faults.crashes && self.core.journal;
+        self.faults.disk_full &= self.core.journal;
+        self.redb &= self.core.journal;
         for persona in &mut self.clients {
             let may_vanish = self.faults.crashes && !self.core.journal;
             persona.is_durable &= persona.version != ProtocolVersion::V31 || !may_vanish;
@@ -201,12 +217,15 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         crashes: rng.percent(25),
         clock_jumps: rng.percent(25),
         slow_backlog: rng.percent(25),
+        disk_errors: false,
+        disk_full: false,
+        reshards: false,
     }
 }
 
 fn draw_core(rng: &mut Rng) -> CoreConfig {
     let mut core = CoreConfig::default();
-    core.shards = rng.pick(&[1, 1, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8]);
+    core.shards = draw_shards(rng);
     core.placement_seed = rng.next();
     core.seed = rng.next();
     core.journal = rng.percent(50);
@@ -244,6 +263,11 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     core
 }
 
+/// How many shards a process has.
+pub(crate) fn draw_shards(rng: &mut Rng) -> usize {
+    rng.pick(&[1, 1, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8])
+}
+
 fn window(rng: &mut Rng) -> NonZeroU16 {
     let size = match rng.below(4) {
         0 => 1,
@@ -252,6 +276,9 @@ fn window(rng: &mut Rng) -> NonZeroU16 {
     };
     NonZeroU16::new(size).unwrap_or(NonZeroU16::MIN)
 }
+
+/// So many seeds with a journal in a hundred have the store that runs in production.
+const REDB_PERCENT: u64 = 25;
 
 /// Queues of at least so many messages never fill up in a run.
 const ROOMY: usize = 1_000;

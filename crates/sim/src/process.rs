@@ -10,8 +10,9 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, JournalError,
-    LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
+    Batch, ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus,
+    JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict,
+    placement,
 };
 
 use crate::client::client_number;
@@ -136,6 +137,11 @@ impl Process {
     /// Whether it does nothing any more.
     pub(crate) fn is_dead(&self) -> bool {
         self.is_dead
+    }
+
+    /// The batch whose commit it died of.
+    pub(crate) fn take_failed(&mut self) -> Option<(Vec<u64>, Batch)> {
+        self.committer.as_mut()?.take_failed()
     }
 
     /// It dies in so many turns of its shards.
@@ -524,6 +530,11 @@ impl Process {
     /// Does what the journal has put off.
     pub(crate) fn maintain(&mut self) -> Result<(), JournalError> {
         self.committer.as_mut().map_or(Ok(()), Committer::maintain)
+    }
+
+    /// Closes the journal, for good.
+    pub(crate) fn drop_journal(&mut self) {
+        self.committer = None;
     }
 
     /// Removes retained messages that have expired.

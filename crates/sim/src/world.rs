@@ -6,7 +6,7 @@ use whimbrel_broker_core::session::Tick;
 use whimbrel_broker_core::session::codec::{Connect, Will};
 
 use crate::client::{Client, Standing};
-use crate::journal::{Disk, ModelDisk};
+use crate::journal::{Disk, ModelDisk, RedbDisk, Room};
 use crate::link::Link;
 use crate::local::LocalClient;
 use crate::oracle::{ArrivalWill, Oracle};
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) process: Process,
     /// What outlives the process; with a journal only.
     pub(crate) disk: Option<Box<dyn Disk>>,
+    /// When there is room on the disk again.
+    pub(crate) room_again_ms: Option<u64>,
     /// Processes that have died.
     pub(crate) deaths: u32,
     pub(crate) clients: Vec<Client>,
@@ -70,7 +72,13 @@ impl World {
             .map(|local| LocalClient::new(plan.clients.len() + 1 + local))
             .collect();
         let journal = plan.core.journal;
-        let mut disk = journal.then(|| -> Box<dyn Disk> { Box::new(ModelDisk::default()) });
+        let mut disk = journal.then(|| -> Box<dyn Disk> {
+            if plan.redb {
+                Box::new(RedbDisk::default())
+            } else {
+                Box::new(ModelDisk::default())
+            }
+        });
         let mut oracle = Oracle::new(&plan, options.follow);
         let mut around = Around {
             now_ms: 0,
@@ -84,6 +92,7 @@ impl World {
             seed,
             process,
             disk,
+            room_again_ms: None,
             deaths: 0,
             oracle,
             rng,
@@ -508,13 +517,20 @@ impl World {
                 .filter_map(Client::next_timeout)
                 .map(|tick| tick.0)
                 .min();
-            let due = [self.process.next_timeout_ms(), client_due]
-                .into_iter()
-                .flatten()
-                .min()
-                .filter(|&due| due <= target);
+            let due = [
+                self.process.next_timeout_ms(),
+                client_due,
+                self.room_again_ms,
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|&due| due <= target);
             self.now_ms = due.map_or(target, |due| due.max(self.now_ms));
             self.oracle.advance(self.now_ms);
+            if self.room_again_ms.is_some_and(|again| again <= self.now_ms) {
+                self.make_room();
+            }
             let before_ms = self.now_ms.saturating_sub(HOLD_MS);
             let backlog = !self.plan.faults.slow_backlog;
             let (process, mut around) = self.parts();
@@ -538,6 +554,16 @@ impl World {
             if due.is_none() {
                 return;
             }
+        }
+    }
+
+    /// There is room on the disk, however little there was.
+    pub(crate) fn make_room(&mut self) {
+        self.room_again_ms = None;
+        if let Some(disk) = &mut self.disk {
+            disk.set_room(Room::Enough);
+            let (process, mut around) = self.parts();
+            process.look_at_disk(&mut around);
         }
     }
 

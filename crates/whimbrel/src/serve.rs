@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -29,8 +30,10 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
 }
 
 async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), Failure> {
-    let signal =
-        signal().map_err(|error| Failure::Runtime(format!("cannot wait for signals: {error}")))?;
+    let signal = signal();
+    let mut signal = pin!(
+        signal.map_err(|error| Failure::Runtime(format!("cannot wait for signals: {error}")))?
+    );
     let mut builder = Broker::builder().config(arguments.broker_config());
     let data_dir = &arguments.storage.data_dir;
     if !arguments.storage.in_memory {
@@ -44,8 +47,14 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
     for address in &arguments.listen {
         builder = builder.listen_with(address.clone(), options);
     }
-    let broker = builder.start().await;
-    let broker = broker.map_err(|error| describe(error, data_dir))?;
+    let broker = tokio::select! {
+        broker = builder.start() => broker.map_err(|error| describe(error, data_dir))?,
+        name = &mut signal => {
+            // To read back what is stored may take long; nothing is half done that a start could not do again.
+            tracing::info!(signal = name, "stopping before the start is done");
+            return Ok(());
+        }
+    };
     if matches!(arguments.log, LogLevel::Error | LogLevel::Warn) {
         // At other levels the log says it, or nothing is to be said.
         for address in broker.local_addrs() {
@@ -54,7 +63,7 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
         }
     }
     let stopped = tokio::select! {
-        name = signal => {
+        name = &mut signal => {
             tracing::info!(signal = name, "stopping");
             broker.shutdown().await
         }

@@ -65,7 +65,7 @@ async fn what_was_acknowledged_is_there_after_a_broker_that_was_dropped() {
         away.subscribe("kept/#", QoS::ExactlyOnce).await;
         away.disconnect().await;
         let mut publisher = Client::connect(&broker, "publisher").await;
-        for number in 0..50_u8 {
+        for number in 0..20_u8 {
             let reason = publisher.publish("kept/1", &[number]).await;
             assert_eq!(reason, ReasonCode::Success);
             publish_exactly_once(&mut publisher, "kept/2", &[number]).await;
@@ -81,7 +81,7 @@ async fn what_was_acknowledged_is_there_after_a_broker_that_was_dropped() {
         let (mut away, is_present) = resume(&broker, "away").await;
         assert!(is_present, "{durability:?}");
         let mut received = [Vec::new(), Vec::new()];
-        while received.iter().map(Vec::len).sum::<usize>() < 100 {
+        while received.iter().map(Vec::len).sum::<usize>() < 40 {
             match away.receive().await {
                 Packet::Publish(publish) => {
                     let kind = usize::from(publish.topic() == Some(&*topic_name("kept/2")));
@@ -100,7 +100,7 @@ async fn what_was_acknowledged_is_there_after_a_broker_that_was_dropped() {
                 other => panic!("not a PUBLISH: {other:?}"),
             }
         }
-        let in_order: Vec<u8> = (0..50).collect();
+        let in_order: Vec<u8> = (0..20).collect();
         assert_eq!(received, [in_order.clone(), in_order], "{durability:?}");
 
         let mut reader = Client::connect(&broker, "reader").await;
@@ -142,6 +142,78 @@ async fn a_queue_larger_than_its_window_is_read_back_in_order() {
         let publish = away.expect_publish().await;
         assert_eq!(publish.payload(), number.to_be_bytes());
     }
+}
+
+#[tokio::test]
+async fn a_queue_that_drops_its_oldest_while_it_is_read_back_keeps_the_order_and_the_newest() {
+    const COUNT: u32 = 5_000;
+
+    let directory = directory();
+    let mut config = config();
+    config.core.limits.queue_window_messages = 10;
+    config.core.limits.queue_messages_max = 100;
+    config.durability = Durability::Os;
+    let broker = start(builder().config(config).data_dir(directory.path())).await;
+    let (mut reader, _) = resume(&broker, "reader").await;
+    reader.subscribe("kept", QoS::AtLeastOnce).await;
+    let mut publisher = Client::connect(&broker, "publisher").await;
+    let publishing = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let publish = publisher.message("kept", &number.to_be_bytes());
+            publisher.send(Packet::Publish(publish)).await;
+            if number % 1_000 == 999 {
+                for _ in 0..1_000 {
+                    assert!(matches!(publisher.receive().await, Packet::PubAck(_)));
+                }
+            }
+        }
+    });
+    let mut last = None;
+    while last != Some(COUNT - 1) {
+        let publish = reader.expect_publish().await;
+        let payload: &[u8; 4] = publish.payload()[..].try_into().expect("four bytes");
+        let number = u32::from_be_bytes(*payload);
+        assert!(last < Some(number), "{number} after {last:?}");
+        last = Some(number);
+    }
+    publishing.await.expect("no panic");
+    let dropped = broker.stats().await.shards.dropped_total();
+    assert!(dropped > 0, "the reader was too fast to show anything");
+    assert_eq!(broker.shutdown().await, Stopped::Orderly);
+}
+
+#[tokio::test]
+async fn a_session_may_end_while_its_queue_is_read_back() {
+    const ROUNDS: usize = 50;
+
+    let directory = directory();
+    let mut config = config();
+    config.core.limits.queue_window_messages = 4;
+    config.durability = Durability::Os;
+    let broker = start(builder().config(config).data_dir(directory.path())).await;
+    let mut publisher = Client::connect(&broker, "publisher").await;
+    for round in 0..ROUNDS {
+        let (mut away, is_present) = resume(&broker, "away").await;
+        assert!(!is_present, "the round before ended it");
+        away.subscribe("kept", QoS::AtLeastOnce).await;
+        away.disconnect().await;
+        for _ in 0..100 {
+            let publish = publisher.message("kept", b"1");
+            publisher.send(Packet::Publish(publish)).await;
+        }
+        for _ in 0..100 {
+            assert!(matches!(publisher.receive().await, Packet::PubAck(_)));
+        }
+        let (mut away, is_present) = resume(&broker, "away").await;
+        assert!(is_present);
+        for _ in 0..round {
+            away.expect_publish().await;
+        }
+        // It takes the session over, and ends it.
+        let clean = Client::connect(&broker, "away").await;
+        clean.disconnect().await;
+    }
+    assert_eq!(broker.shutdown().await, Stopped::Orderly);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The journal of a simulated broker: what shards have posted, and the store that it is committed to.
 
 mod model;
+mod redb;
+mod view;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,6 +12,9 @@ use whimbrel_broker_core::{
 };
 
 pub(crate) use self::model::ModelDisk;
+pub(crate) use self::redb::RedbDisk;
+pub(crate) use self::view::View;
+use crate::rng::Rng;
 
 /// What a journal keeps its tables on. It outlives the process.
 pub(crate) trait Disk: fmt::Debug {
@@ -20,14 +25,27 @@ pub(crate) trait Disk: fmt::Debug {
     /// As the store says: it is damaged, or can't be read.
     fn open(&mut self) -> Result<Box<dyn Journal>, JournalError>;
 
-    /// The next commit fails in this way.
-    fn fail(&mut self, failure: Failure);
+    /// A commit fails in this way: the next one or, by what it writes, one of the next.
+    fn fail(&mut self, failure: Failure, after: u64);
 
     /// Whether there is room for messages; a disk without any lets commits fail.
     fn set_room(&mut self, room: Room);
 
-    /// The process has died: what was not synced is lost.
-    fn crash(&mut self);
+    /// The process has died, or the machine: what was not synced may be lost.
+    ///
+    /// # Errors
+    ///
+    /// What the disk has that it must not have, or has not and must.
+    fn crash(&mut self, rng: &mut Rng) -> Result<Remains, String>;
+}
+
+/// What a crash leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// What was committed.
+    Committed,
+    /// And the batch whose commit failed.
+    Doubtful,
 }
 
 /// How a commit fails.
@@ -59,6 +77,8 @@ pub(crate) struct Committer {
     posts: Vec<VecDeque<Post>>,
     /// A batch for which there was no room.
     refused: Option<Taken>,
+    /// The batch whose commit failed: what is durable of it is not known.
+    failed: Option<Taken>,
     /// What was read back and not handed to its shard yet.
     loaded: VecDeque<Loaded>,
 }
@@ -110,6 +130,7 @@ impl Committer {
             journal,
             posts: (0..shards).map(|_| VecDeque::new()).collect(),
             refused: None,
+            failed: None,
             loaded: VecDeque::new(),
         }
     }
@@ -171,8 +192,16 @@ impl Committer {
                 self.refused = Some(Taken { batch, counts });
                 Committed::NoRoom
             }
-            Err(error) => Committed::Failed(error),
+            Err(error) => {
+                self.failed = Some(Taken { batch, counts });
+                Committed::Failed(error)
+            }
         }
+    }
+
+    /// The batch whose commit failed, and how many records of each shard it has.
+    pub(crate) fn take_failed(&mut self) -> Option<(Vec<u64>, Batch)> {
+        self.failed.take().map(|taken| (taken.counts, taken.batch))
     }
 
     /// Takes posts, and reads what they ask for. What is asked for was committed before or stands in the batch, which

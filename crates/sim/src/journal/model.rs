@@ -10,7 +10,8 @@ use whimbrel_broker_core::{
     SubscriptionRecord, WindowRecord,
 };
 
-use super::{Disk, Failure, Room};
+use super::{Disk, Failure, Remains, Room};
+use crate::rng::Rng;
 
 /// The tables on their disk.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ struct ModelJournal {
 }
 
 #[derive(Debug, Default)]
-struct Tables {
+pub(super) struct Tables {
     incarnation: u32,
     groups: BTreeMap<QueueId, GroupRecord>,
     sessions: BTreeMap<QueueId, SessionRecord>,
@@ -40,6 +41,8 @@ struct Tables {
     known: BTreeMap<MsgId, BTreeSet<QueueId>>,
     retained: BTreeMap<TopicNameBuf, Message>,
     failure: Option<Failure>,
+    /// The batch whose commit failed is there.
+    has_doubtful: bool,
     room: Option<Room>,
     commits: u64,
     records: u64,
@@ -65,7 +68,7 @@ impl Disk for ModelDisk {
         }))
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Failure, _: u64) {
         lock(&self.tables).failure = Some(failure);
     }
 
@@ -73,8 +76,14 @@ impl Disk for ModelDisk {
         lock(&self.tables).room = Some(room);
     }
 
-    fn crash(&mut self) {
-        lock(&self.tables).failure = None;
+    fn crash(&mut self, _: &mut Rng) -> Result<Remains, String> {
+        let mut tables = lock(&self.tables);
+        tables.failure = None;
+        Ok(if std::mem::take(&mut tables.has_doubtful) {
+            Remains::Doubtful
+        } else {
+            Remains::Committed
+        })
     }
 }
 
@@ -99,6 +108,7 @@ impl Journal for ModelJournal {
         if failure != Some(Failure::Lost) {
             tables.apply(batch);
         }
+        tables.has_doubtful = failure == Some(Failure::Kept);
         match failure {
             None => Ok(()),
             Some(_) => Err(JournalError::Failed("the disk reports an error".into())),
@@ -149,7 +159,7 @@ impl Journal for ModelJournal {
 }
 
 impl Tables {
-    fn replay(
+    pub(super) fn replay(
         &self,
         apply: &mut dyn FnMut(Replayed) -> Result<(), JournalError>,
     ) -> Result<Replay, JournalError> {
@@ -201,7 +211,7 @@ impl Tables {
         })
     }
 
-    fn apply(&mut self, batch: &Batch) {
+    pub(super) fn apply(&mut self, batch: &Batch) {
         self.commits += 1;
         self.records += batch.records.len() as u64;
         for record in &batch.records {

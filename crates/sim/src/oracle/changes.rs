@@ -109,8 +109,8 @@ impl Oracle {
                 }
             }
         }
+        self.retained_unknown.clear();
         for (topic, key) in stored {
-            self.retained_unknown.remove(&topic);
             let Some(key) = key else {
                 continue;
             };

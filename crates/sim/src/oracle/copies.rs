@@ -264,7 +264,7 @@ fn see(session: &mut Session, copy: &Copy) {
 
 fn count(copies: &mut Copies, copy: &Copy, as_retained: bool, life: usize) -> Copies {
     // What a process that died has sent is sent again by the next one, which may not know.
-    let of_later_life = life > std::mem::replace(&mut copies.life, life);
+    let of_later_life = life > copies.life;
     if as_retained {
         copies.retained += 1;
     } else if (copy.dup || of_later_life) && copy.qos == QoS::AtLeastOnce {

@@ -98,6 +98,21 @@ impl Oracle {
         }
     }
 
+    /// Whether messages were to be refused at any time.
+    pub(crate) fn has_been_full(&self) -> bool {
+        self.disk.was_full
+    }
+
+    /// Topics of which it is not known what is retained: somebody published to them while the disk was full.
+    pub(crate) fn retained_unknown(&self) -> usize {
+        self.retained_unknown.len()
+    }
+
+    /// Whether it is known what is retained on a topic.
+    pub(crate) fn knows_retained(&self, topic: &str) -> bool {
+        !self.retained_unknown.contains(topic)
+    }
+
     /// Shards were told whether messages are to be refused for want of room.
     pub(crate) fn disk_full(&mut self, is_full: bool) {
         let moment = self.moment();

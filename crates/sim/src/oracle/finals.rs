@@ -36,6 +36,7 @@ impl Oracle {
     pub(crate) fn retained_now(&self) -> BTreeMap<String, MessageKey> {
         self.retained
             .iter()
+            .filter(|(topic, _)| self.knows_retained(topic))
             .filter(|(_, key)| {
                 let message = &self.messages[key];
                 message
@@ -197,6 +198,7 @@ impl Oracle {
                     // Copies of shared subscriptions come in no order.
                     let seen = session.last_seen.iter().filter(|(topic, _)| {
                         has_one_writer(topic)
+                            && self.knows_retained(topic)
                             && matching::matches(&subscription.filter, topic)
                             && !session.subscriptions.iter().any(|other| {
                                 !other.is_ordinary() && matching::matches(&other.filter, topic)

@@ -327,6 +327,7 @@ impl Oracle {
     fn taken(&mut self, key: MessageKey, session: usize, qos: QoS, moment: Moment) {
         self.tell(key, || "taken by the broker".to_owned());
         let wall_ms = self.wall.at(moment.ms);
+        let is_full = self.disk.full_since.is_some();
         let Some(message) = self.messages.get_mut(&key) else {
             return self.fail("a message that nobody published", format!("{key}"));
         };
@@ -340,7 +341,8 @@ impl Oracle {
             at_ms: moment.ms,
             wall_ms,
             session,
-            fate: Fate::Kept,
+            // It may be refused, and come again.
+            fate: if is_full { Fate::Forgotten } else { Fate::Kept },
         });
         if faulty {
             let times = self.messages[&key].ingress.len();
@@ -353,6 +355,10 @@ impl Oracle {
 
     /// The retained message of a topic changes.
     fn retain(&mut self, topic: &str, key: Option<MessageKey>, moment: Moment) {
+        if self.disk.full_since.is_some() {
+            return self.retain_perhaps(topic, key, moment);
+        }
+        self.retained_unknown.remove(topic);
         let old = self.retained.remove(topic);
         self.tell_of(old, || "is no more the retained message".to_owned());
         if let Some(old) = old
@@ -379,6 +385,21 @@ impl Oracle {
                     .entry(topic.to_owned())
                     .or_insert(moment.order);
             }
+        }
+    }
+
+    /// The retained message of a topic changes, or not, for want of room.
+    fn retain_perhaps(&mut self, topic: &str, key: Option<MessageKey>, moment: Moment) {
+        self.retained_unknown.insert(topic.to_owned());
+        if let Some(message) = key.and_then(|key| self.messages.get_mut(&key)) {
+            message.retained.push(Span {
+                from: moment.order,
+                until: None,
+            });
+        } else {
+            self.deletions
+                .entry(topic.to_owned())
+                .or_insert(moment.order);
         }
     }
 

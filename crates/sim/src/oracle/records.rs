@@ -160,8 +160,15 @@ impl Oracle {
             let detail = format!("{:?} is {named} and {key}", message.id());
             self.fail("two messages with one identity", detail);
         }
+        let full_since = self.disk.full_since;
+        let mut is_refusable = false;
         if let Some(message) = self.messages.get_mut(&key) {
+            let came = message.ingress.last().map(|ingress| ingress.order);
+            is_refusable = full_since.is_some() && came > full_since && !message.is_will;
             note(message);
+        }
+        if is_refusable {
+            self.fail("stored though there is no room", format!("{key}"));
         }
         self.follow_record(key, position, what);
     }

@@ -137,7 +137,7 @@ pub(super) struct Copies {
     pub(super) repeated: u32,
     /// Copies that were sent because they were retained.
     pub(super) retained: u32,
-    /// The life of the broker that sent the latest one.
+    /// The life of the broker that sent the first one.
     pub(super) life: usize,
 }
 
