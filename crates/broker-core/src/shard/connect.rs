@@ -18,6 +18,7 @@ use super::session::{Inflight, Session};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
 use crate::message::MessageParts;
+use crate::queue::Outgoing;
 use crate::timers::Timer;
 use crate::{ConnectionKey, DropCause, Event, Message, Record, SessionKey, SessionRef, map};
 
@@ -606,8 +607,8 @@ impl Shard {
             }
             let next = wire
                 .next_resend()
-                .map(|resend| resend.item.outgoing().cloned());
-            let Some(next) = next else {
+                .map(|resend| (resend.item.outgoing().cloned(), resend.is_overdue));
+            let Some((next, is_overdue)) = next else {
                 // It may have written PUBRELs. Waking for nothing would spin while the window is full.
                 if !wire.output().is_empty() {
                     self.wake(key);
@@ -615,7 +616,13 @@ impl Shard {
                 return;
             };
             let mut payload = 0;
+            let mut cause = DropCause::TooLarge;
+            let is_expired = |outgoing: &Outgoing| outgoing.message.is_expired(env.now.wall);
             let resent = match next {
+                Some(outgoing) if is_overdue && is_expired(&outgoing) => {
+                    cause = DropCause::Expired; // [MQTT-3.3.2-5]
+                    wire.abandon_resend()
+                }
                 Some(outgoing) => {
                     let mut buffers = Box::<SourceBuffers>::default();
                     let mut source =
@@ -637,7 +644,7 @@ impl Shard {
                 }
                 Ok(Resent::Dropped(item)) => {
                     if let Some(outgoing) = item.into_outgoing() {
-                        self.drop_outgoing(session, outgoing, DropCause::TooLarge);
+                        self.drop_outgoing(session, outgoing, cause);
                     }
                 }
                 Ok(Resent::Released) => {

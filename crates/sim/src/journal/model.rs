@@ -27,7 +27,7 @@ struct ModelJournal {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     incarnation: u32,
     groups: BTreeMap<QueueId, GroupRecord>,
     sessions: BTreeMap<QueueId, SessionRecord>,

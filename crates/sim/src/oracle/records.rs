@@ -164,7 +164,9 @@ impl Oracle {
         let mut is_refusable = false;
         if let Some(message) = self.messages.get_mut(&key) {
             let came = message.ingress.last().map(|ingress| ingress.order);
-            is_refusable = full_since.is_some() && came > full_since && !message.is_will;
+            // Retained ones are recorded for new subscribers too.
+            let is_fresh = !message.is_will && !message.retain;
+            is_refusable = is_fresh && full_since.is_some() && came > full_since;
             note(message);
         }
         if is_refusable {
