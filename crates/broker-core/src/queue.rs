@@ -221,8 +221,8 @@ impl SessionQueue {
     }
 
     fn forget_disk_part_if_empty(&mut self) {
-        let is_empty = |disk: &Box<DiskPart>| disk.loading.is_empty() && disk.backlog.is_empty();
-        self.disk.take_if(|disk| is_empty(disk));
+        self.disk
+            .take_if(|disk| disk.loading.is_empty() && disk.backlog.is_empty());
     }
 
     /// Bytes a queued message counts with: its image, although sessions share it, and its entry.
