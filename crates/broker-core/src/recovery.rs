@@ -130,6 +130,14 @@ impl<'a> Recovery<'a> {
                 holders,
             } => self.restore_message(position, &message, &holders)?,
             Replayed::Retained(message) => self.index.restore_retained(&message),
+            Replayed::Used { position, queue } => {
+                if let Some(position) = position {
+                    self.note_position(position);
+                }
+                if let Some(queue) = queue {
+                    self.note_queue(queue);
+                }
+            }
         }
         Ok(())
     }

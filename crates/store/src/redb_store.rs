@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, StorageBackend};
 use whimbrel_broker_core::{
-    Batch, Journal, JournalError, JournalFigures, Maintenance, Position, QueueId, Replay, Replayed,
-    StoredMessage,
+    Batch, Journal, JournalError, JournalFigures, Maintenance, Position, QueueId, Record, Replay,
+    Replayed, StoredMessage,
 };
 
 use crate::backend::Watched;
@@ -17,7 +17,7 @@ use crate::open_error::OpenError;
 use crate::options::{Durability, OpenOptions};
 use crate::replay::{Orphans, Replaying};
 use crate::room::Room;
-use crate::sweep::{Sweep, remove_orphans};
+use crate::sweep::{Sweep, keep, remove_orphans};
 use crate::tables::{MESSAGES, MessageRow, RowError, Table, ValueBuffer, number_key};
 use crate::write::write_batch;
 
@@ -288,6 +288,16 @@ impl Journal for RedbStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), JournalError> {
         if batch.records.is_empty() && batch.retained.is_empty() {
             return Ok(());
+        }
+        if self.state == State::Opened {
+            self.replay(&mut |_| Ok(()))?;
+        }
+        if !self.orphans.is_empty() {
+            for record in &batch.records {
+                if let Record::Enqueued { position, .. } = record {
+                    keep(&mut self.orphans, position.get());
+                }
+            }
         }
         self.transact(|store, transaction| {
             write_batch(transaction, batch, &mut store.ledger, &mut store.buffer)
