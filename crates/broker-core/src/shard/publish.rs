@@ -467,7 +467,7 @@ impl Shard {
             return env.index.retain(message, Keeping::Unlogged);
         }
         env.index.retain(message, Keeping::Logged)?;
-        self.append(|| Record::Retained);
+        self.append_beside(message.size(), || Record::Retained);
         Ok(())
     }
 
