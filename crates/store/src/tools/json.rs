@@ -280,7 +280,6 @@ impl Line {
                 next_packet_id: packet_id(next_packet_id)?,
                 exchanges: exchanges
                     .into_iter()
-                    .iter()
                     .map(exchange)
                     .collect::<Result<_, _>>()?,
             }),
@@ -307,7 +306,8 @@ impl Line {
                 holders,
                 message: line,
             } => {
-                let holders: Vec<Holder> = holders.iter().map(holder).collect::<Result<_, _>>()?;
+                let holders: Vec<Holder> =
+                    holders.into_iter().map(holder).collect::<Result<_, _>>()?;
                 Row::Message {
                     position: position(at)?,
                     holders: Holders::of(&holders),
@@ -375,7 +375,7 @@ fn exchange_line(exchange: &ExchangeRecord) -> ExchangeLine {
     }
 }
 
-fn exchange(line: &ExchangeLine) -> Result<ExchangeRecord, BadField> {
+fn exchange(line: ExchangeLine) -> Result<ExchangeRecord, BadField> {
     Ok(ExchangeRecord {
         packet_id: packet_id(line.packet_id)?,
         stage: match line.awaits {
@@ -396,7 +396,7 @@ fn holder_line(holder: &Holder) -> HolderLine {
     }
 }
 
-fn holder(line: &HolderLine) -> Result<Holder, BadField> {
+fn holder(line: HolderLine) -> Result<Holder, BadField> {
     // Lists of holders have no room for larger numbers.
     if line.queue >= 1 << 62 {
         return Err(BadField("queue"));
