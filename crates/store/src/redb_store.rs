@@ -272,6 +272,7 @@ impl Journal for RedbStore {
         match replayed {
             Ok((items, orphans)) => {
                 self.orphans = orphans;
+                self.sweep = None;
                 self.state = State::Ready;
                 Ok(Replay {
                     incarnation: self.incarnation,
