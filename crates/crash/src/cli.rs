@@ -151,6 +151,10 @@ struct FigureArguments {
     #[arg(long, default_value_t = 128)]
     window: usize,
 
+    /// Stop the broker with SIGTERM before it is started again, for one that would have lost everything
+    #[arg(long)]
+    stop: bool,
+
     /// How often the offline and clean figures are taken
     #[arg(long, default_value_t = 3)]
     runs: u32,
@@ -321,13 +325,15 @@ impl FigureArguments {
                 }
             }
             Figure::Recovery => {
-                let figure = figures::recovery(&bench, messages(1_000_000), 100_000)?;
+                let death = if self.stop { Death::Stop } else { Death::Kill };
+                let figure = figures::recovery(&bench, messages(1_000_000), 100_000, death)?;
                 println!("recovery: {figure}");
             }
             Figure::Clean => {
                 let without = BrokerCommand::whimbrel_in_memory(self.broker.broker.as_ref());
                 for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-                    let count = messages(200_000);
+                    // A reader may be behind by all of its messages, which its queue has to hold.
+                    let count = messages(360_000);
                     let figure = figures::clean_sessions(&bench, &without, qos, count, self.runs)?;
                     println!("clean sessions, {figure}");
                 }

@@ -9,7 +9,7 @@ use crate::Failure;
 /// CPU time and memory of a process, at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// User and system time, in steps of a clock tick.
+    /// User and system time of the threads that it has now; in steps of a clock tick where the kernel keeps no better.
     pub(crate) cpu: Duration,
     /// Resident memory.
     pub(crate) rss_bytes: u64,
@@ -40,13 +40,23 @@ impl Usage {
             .filter_map(|field| field.parse::<u64>().ok())
             .sum();
         Ok(Self {
-            cpu: Duration::from_millis(ticks * MILLIS_PER_TICK),
+            cpu: threads_cpu(pid).unwrap_or(Duration::from_millis(ticks * MILLIS_PER_TICK)),
             rss_bytes: field(&status, "VmRSS:").unwrap_or(0) * 1024,
             anonymous_bytes: field(&status, "RssAnon:").unwrap_or(0) * 1024,
             disk_write_bytes: field(&io, "write_bytes:").unwrap_or(0),
             write_call_bytes: field(&io, "wchar:").unwrap_or(0),
         })
     }
+}
+
+/// What the scheduler has counted, in nanoseconds.
+fn threads_cpu(pid: u32) -> Option<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanos))
 }
 
 /// The processes that a process has started.

@@ -10,6 +10,7 @@ use super::load::{self, Template, Topics};
 use super::{Bench, MEBIBYTE, PAYLOAD_BYTES};
 use crate::Failure;
 use crate::broker::START_TIMEOUT;
+use crate::crash::Death;
 use crate::process::Usage;
 
 /// A start on a full store.
@@ -31,12 +32,17 @@ pub struct RecoveryFigure {
     pub disk_mebibytes: f64,
 }
 
-/// Queues messages for ten sessions, retains others, kills the broker, starts it again.
+/// Queues messages for ten sessions, retains others, ends the broker, starts it again.
 ///
 /// # Errors
 ///
 /// When the broker or a client failed, or something is missing afterwards.
-pub fn recovery(bench: &Bench, queued: u32, retained: u32) -> Result<RecoveryFigure, Failure> {
+pub fn recovery(
+    bench: &Bench,
+    queued: u32,
+    retained: u32,
+    death: Death,
+) -> Result<RecoveryFigure, Failure> {
     let place = bench.place("recovery")?;
     let broker = bench.broker.start(&place, bench.shards)?;
     let port = broker.port();
@@ -75,7 +81,10 @@ pub fn recovery(bench: &Bench, queued: u32, retained: u32) -> Result<RecoveryFig
     load::publish(port, "load-retained", template, retained, WINDOW, FOR_EVER)
         .map_err(Failure::client("could not retain"))?;
     let before = Usage::of(broker.pid())?;
-    broker.kill()?;
+    match death {
+        Death::Kill => broker.kill()?,
+        Death::Stop => broker.stop()?,
+    }
     let disk_bytes = folder_bytes(&place.data_dir);
 
     let broker = bench.broker.start(&place, bench.shards)?;
