@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use whimbrel_session::codec::{QoS, SubscriptionId};
+use whimbrel_session::mutant;
 
 use crate::backlog::{Backlog, Spilled};
 use crate::record::{Form, Position, QueueId};
@@ -190,7 +191,9 @@ impl SessionQueue {
         }
         disk.pop_loading();
         self.forget_disk_part_if_empty();
-        self.push_back(outgoing);
+        if !mutant!(LoadedIsLost) {
+            self.push_back(outgoing);
+        }
         Some(spilled.cost)
     }
 

@@ -419,7 +419,7 @@ impl Shard {
         self.disk_bytes -= session.queue.disk_bytes();
         for (&packet_id, inbound) in session.inbound.iter() {
             // What is not with everybody yet is released when it is.
-            if inbound.routed {
+            if inbound.routed || mutant!(TakenOverForgotten) {
                 self.append_released(inbound.queue, packet_id, inbound.id);
             }
         }
@@ -460,7 +460,7 @@ impl Shard {
             if outcome == GroupOutcome::Consumed {
                 self.stats.count_drop(DropCause::SessionEnded);
             }
-            self.send_group_done(origin.group, origin.sequence, key, outcome);
+            self.tell_group(key, origin, outcome);
         }
         self.return_unsent(key, None);
     }
@@ -619,7 +619,9 @@ impl Shard {
             let mut cause = DropCause::TooLarge;
             let is_expired = |outgoing: &Outgoing| outgoing.message.is_expired(env.now.wall);
             let resent = match next {
-                Some(outgoing) if is_overdue && is_expired(&outgoing) => {
+                Some(outgoing)
+                    if is_overdue && is_expired(&outgoing) && !mutant!(OverdueIsSent) =>
+                {
                     cause = DropCause::Expired; // [MQTT-3.3.2-5]
                     wire.abandon_resend()
                 }

@@ -83,7 +83,7 @@ pub(super) struct Exchange {
 #[derive(Clone, Debug)]
 pub(super) struct WindowSeen {
     pub(super) position: Position,
-    /// The packet identifiers of its exchanges.
+    /// The packet identifiers of those exchanges whose message is recorded.
     pub(super) ids: Vec<u16>,
 }
 
