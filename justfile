@@ -51,6 +51,18 @@ real *arguments:
     cargo build --release --locked --package whimbrel
     tests-real/run {{ arguments }}
 
+# Kills the broker under load and checks what it had acknowledged, as in `just crash --rounds 50 --qos 2`.
+crash *arguments:
+    scripts/crash {{ arguments }}
+
+# Each acknowledgement leaves after the sync that covers it, from a trace of system calls.
+strace-acks *arguments:
+    scripts/strace-acks {{ arguments }}
+
+# What the store costs, and mosquitto's beside it; or only the figures named.
+store-figures *figures:
+    scripts/store-figures {{ figures }}
+
 # The conformance cases against Debian's mosquitto: exactly the failures that docs/conformance-tool.md explains.
 conformance-mosquitto:
     cargo build --release --locked --package whimbrel

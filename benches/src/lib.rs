@@ -5,7 +5,9 @@
 //! cargo bench -p whimbrel-benches --bench topic     # filters and retained topics
 //! cargo bench -p whimbrel-benches --bench session   # QoS round trips between the two roles
 //! cargo bench -p whimbrel-benches --bench core      # routing through pumps and shards
+//! cargo bench -p whimbrel-benches --bench store     # commits of the durable store
 //! cargo run --release -p whimbrel-benches --bin topic-memory
+//! cargo run --release -p whimbrel-benches --bin store-replay
 //! ```
 //!
 //! Every figure is the time for *one item*: a packet, a match, a round trip, a delivery. Items are timed in batches
@@ -15,11 +17,13 @@
 //! The figures that were taken, and how, are in `docs/benchmarks.md`.
 
 mod broker;
+mod journaled;
 mod link;
 mod population;
 mod stopwatch;
 
 pub use broker::{Broker, Shape};
+pub use journaled::{Journaled, Step, retained_batch};
 pub use link::Link;
 pub use population::Population;
 pub use stopwatch::time_batches;

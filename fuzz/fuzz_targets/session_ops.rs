@@ -11,13 +11,13 @@ use whimbrel_codec::bytes::Bytes;
 use whimbrel_codec::topic::{ByteStr, TopicName};
 use whimbrel_codec::{
     AckProperties, Authentication, Connect, Disconnect, FanOut, FanOutBuffer, Limits, Packet,
-    Payload, ProtocolVersion, PublishProperties, PublishSource, QoS, ReasonCode, SubscribeFilter,
-    SubscriptionOptions, WriteBuf, decode_ref,
+    PacketId, Payload, ProtocolVersion, PublishProperties, PublishSource, QoS, ReasonCode,
+    SubscribeFilter, SubscriptionOptions, WriteBuf, decode_ref,
 };
 use whimbrel_session::{
-    Accept, AckToken, ClientConfig, ClientConnection, ClientEvent, Deliver, Epoch, PublishOptions,
-    Redeliver, Resent, ServerConfig, ServerConnection, ServerEvent, SessionState, SubscribeRequest,
-    Tick, UnsubscribeRequest,
+    Accept, AckToken, ClientConfig, ClientConnection, ClientEvent, Deliver, Epoch, Exchange,
+    PublishOptions, Redeliver, Resent, ServerConfig, ServerConnection, ServerEvent, SessionState,
+    SubscribeRequest, Tick, UnsubscribeRequest,
 };
 
 #[derive(Arbitrary, Debug)]
@@ -28,6 +28,8 @@ struct Run {
     clean_start: bool,
     /// CONNECT names an authentication method.
     enhanced: bool,
+    /// Sessions are taken apart and put together between connections.
+    stored: bool,
     /// 1 to 8.
     window: u8,
     keep_alive_secs: u8,
@@ -47,6 +49,14 @@ enum Step {
     Deliver {
         qos: QoS,
         length: u8,
+    },
+    /// A message of QoS 2 whose packet id is recorded first.
+    Prepare {
+        length: u8,
+    },
+    /// One of the ids is recorded, in any order.
+    Recorded {
+        nth: u8,
     },
     Publish {
         qos: QoS,
@@ -125,6 +135,10 @@ struct World {
     of_server: Side,
     of_client: Side,
     stored: Option<SessionState<u32>>,
+    /// What the server has prepared on this connection, and what is not recorded of it.
+    waiting: Vec<(PacketId, u32)>,
+    /// Items that the server has prepared and not sent on any connection.
+    never_sent: BTreeSet<u32>,
     /// The Maximum Packet Size that the server was told.
     client_size_max: usize,
     now: Tick,
@@ -151,6 +165,8 @@ impl World {
             of_server: Side::default(),
             of_client: Side::default(),
             stored: None,
+            waiting: Vec::new(),
+            never_sent: BTreeSet::new(),
             client_size_max: usize::MAX,
             now: Tick(1),
             epoch: 0,
@@ -225,6 +241,7 @@ impl World {
                 None => {
                     if self.server.accept(now, Accept::new_session()).is_ok() {
                         self.of_server.open.clear();
+                        self.never_sent.clear();
                     }
                 }
             },
@@ -245,6 +262,35 @@ impl World {
                     Ok(()) => assert!(self.of_server.open.insert(item)),
                     Err(refused) => assert_eq!(refused.into_item(), item),
                 }
+            }
+            Step::Prepare { length } => {
+                let item = self.new_item();
+                let payload = vec![0; usize::from(*length)];
+                let mut buffer = FanOutBuffer::new();
+                let mut fan_out = FanOut::new(source(&payload), &mut buffer);
+                let deliver = Deliver {
+                    qos: QoS::ExactlyOnce,
+                    ..Deliver::default()
+                };
+                let written = self.server.output().len();
+                match self.server.prepare(&mut fan_out, deliver, item) {
+                    Ok(packet_id) => {
+                        self.waiting.push((packet_id, item));
+                        assert!(self.never_sent.insert(item));
+                        assert!(self.of_server.open.insert(item));
+                    }
+                    Err(refused) => assert_eq!(refused.into_item(), item),
+                }
+                assert_eq!(self.server.output().len(), written);
+            }
+            Step::Recorded { nth } => {
+                let nth = usize::from(*nth);
+                let packet_id = match self.waiting.len() {
+                    // None that waits: to be ignored.
+                    0 => PacketId::new(nth as u16 + 1).expect("not 0"),
+                    count => self.waiting.swap_remove(nth % count).0,
+                };
+                self.server.recorded(packet_id);
             }
             Step::Publish { qos, length } => {
                 let item = self.new_item();
@@ -284,13 +330,29 @@ impl World {
             Step::ResendByServer { abandon } => {
                 let mut buffer = FanOutBuffer::new();
                 let mut fan_out = FanOut::new(source(b"again"), &mut buffer);
+                let is_resending = self.server.is_resending();
+                let named = self.server.next_resend().map(|resend| *resend.item);
+                assert!(named.is_none() || is_resending);
+                assert!(self.waiting.iter().all(|&(_, item)| Some(item) != named));
                 let resent = if *abandon {
                     self.server.abandon_resend()
                 } else {
                     self.server.resend(&mut fan_out, Redeliver::default())
                 };
-                if let Ok(Resent::Dropped(item)) = resent {
-                    assert!(self.of_server.open.remove(&item));
+                match resent {
+                    Ok(Resent::Sent) => {
+                        self.never_sent.remove(&named.expect("sent"));
+                    }
+                    Ok(Resent::Dropped(item)) => {
+                        assert_eq!(named, Some(item));
+                        assert!(self.of_server.open.remove(&item));
+                        self.never_sent.remove(&item);
+                    }
+                    // The client can't hold what it was never sent.
+                    Ok(Resent::Released) => {
+                        assert!(!self.never_sent.contains(&named.expect("released")));
+                    }
+                    Err(_) => {}
                 }
             }
             Step::ResendByClient { abandon } => {
@@ -402,6 +464,7 @@ impl World {
                     | ServerEvent::Unsubscribe { token, .. },
                 ) => self.of_server.tokens.push(token),
                 Some(ServerEvent::Delivered { item, .. }) => {
+                    assert!(!self.never_sent.contains(&item));
                     assert!(self.of_server.open.remove(&item));
                 }
             }
@@ -466,10 +529,16 @@ impl World {
     fn reconnect(&mut self, run: &Run) {
         self.epoch += 1;
         let window = self.window;
+        self.waiting.clear();
         let next = server(window, self.epoch);
-        if let Some(session) = std::mem::replace(&mut self.server, next).into_state() {
+        let last = std::mem::replace(&mut self.server, next);
+        let to_record: Vec<_> = last.exchanges_to_record().map(id_and_item).collect();
+        let next_packet_id = last.next_packet_id();
+        if let Some(session) = last.into_state() {
+            assert!(session.exchanges().map(id_and_item).eq(to_record));
+            assert_eq!(session.next_packet_id(), next_packet_id);
             assert_eq!(items_of(&session), self.of_server.open);
-            self.stored = Some(through_parts(session));
+            self.stored = Some(self.keep(run, session));
         }
         let next = client(window, self.epoch);
         let session = std::mem::replace(&mut self.client, next).into_state();
@@ -482,6 +551,15 @@ impl World {
         }
         self.client_size_max = usize::MAX;
         self.begin(run, session.map(through_parts));
+    }
+
+    /// As the server's owner keeps a session between connections.
+    fn keep(&mut self, run: &Run, session: SessionState<u32>) -> SessionState<u32> {
+        if !run.stored {
+            return session;
+        }
+        self.never_sent.clear();
+        through_parts(session)
     }
 
     fn check(&mut self) {
@@ -563,6 +641,10 @@ fn carry(under_way: &mut Vec<u8>, input: &mut Vec<u8>, bytes: u16) {
 
 fn items_of(session: &SessionState<u32>) -> BTreeSet<u32> {
     session.exchanges().map(|exchange| *exchange.item).collect()
+}
+
+fn id_and_item(exchange: Exchange<&u32>) -> (PacketId, u32) {
+    (exchange.packet_id, *exchange.item)
 }
 
 /// A session survives being taken apart.

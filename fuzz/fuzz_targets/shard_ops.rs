@@ -3,7 +3,7 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use whimbrel_broker_core::session::codec::{
 use whimbrel_broker_core::session::{InboundPublish, Tick, UsageError};
 use whimbrel_broker_core::{
     AuthenticationAnswer, ConnectionKey, ConnectionPump, CoreConfig, Env, Gate, Grants, Handshake,
-    Index, InputStatus, Now, Residue, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
+    Holder, Index, InputStatus, Load, Now, Position, QueueId, Record, Residue, Shard, ShardId,
+    ShardMessage, StoredMessage, UnixMillis, Verdict, placement,
 };
 use whimbrel_fuzz::small_limits;
 
@@ -90,6 +91,10 @@ struct World {
     shards: Vec<RefCell<Shard>>,
     hops: Vec<VecDeque<ShardMessage>>,
     uncommitted: Vec<u64>,
+    /// What the records say that queues hold.
+    stored: BTreeMap<(QueueId, Position), StoredMessage>,
+    ended: BTreeSet<QueueId>,
+    loads: VecDeque<(usize, Load)>,
     sockets: Vec<Socket>,
     now_ms: u64,
 }
@@ -137,6 +142,7 @@ impl World {
         config.connection.in_flight_max = NonZeroU16::new(3).unwrap();
         config.connection.output_bytes_max = 2_000;
         config.limits.queue_messages_max = 5;
+        config.limits.queue_window_messages = 2;
         config.limits.clean_queue_messages_max = 3;
         config.limits.queue_bytes_total_max = QUEUE_BYTES_TOTAL;
         config.limits.subscriptions_per_session_max = 6;
@@ -148,8 +154,16 @@ impl World {
             config.limits.match_cache_topics = 2;
         }
         let config = Arc::new(config);
+        let index = Index::new(1, &config.limits);
         World {
-            index: Index::new(1, &config.limits),
+            index: if run.journal {
+                index.journaled()
+            } else {
+                index
+            },
+            stored: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            loads: VecDeque::new(),
             shards: (0..SHARDS)
                 .map(|index| {
                     RefCell::new(Shard::new(
@@ -409,6 +423,22 @@ impl World {
         records > 0
     }
 
+    /// Reads back what a shard has asked for first.
+    fn load(&mut self) -> bool {
+        let Some((shard, load)) = self.loads.pop_front() else {
+            return false;
+        };
+        // What is done with since, or ended, is not asked for again.
+        let read = |position| self.stored.get(&(load.queue, position)).cloned();
+        let messages = load.positions.iter().copied().filter_map(read).collect();
+        let env = env(&self.index, self.now_ms);
+        self.shards[shard]
+            .borrow_mut()
+            .handle_loaded(env, load.session, messages);
+        self.drain(shard);
+        true
+    }
+
     fn advance(&mut self, ms: u64) {
         self.now_ms += ms;
         for shard in 0..SHARDS {
@@ -426,15 +456,49 @@ impl World {
 
     fn drain(&mut self, from: usize) {
         let mut shard = self.shards[from].borrow_mut();
+        shard.seal(env(&self.index, self.now_ms));
         let effects = std::mem::take(shard.effects());
         for forward in effects.forward {
             self.hops[from * SHARDS + forward.to.index()].push_back(forward.message);
         }
         assert!(self.config.journal || effects.append.is_empty());
         self.uncommitted[from] += effects.append.len() as u64;
+        for record in effects.append {
+            match record {
+                Record::Enqueued {
+                    position,
+                    message,
+                    holders,
+                } => {
+                    for Holder { queue, form } in holders.iter() {
+                        let stored = StoredMessage {
+                            position,
+                            message: message.clone(),
+                            form,
+                        };
+                        let old = self.stored.insert((queue, position), stored);
+                        assert!(old.is_none(), "a place is given twice");
+                    }
+                }
+                Record::Done { queue, positions } => {
+                    for position in positions {
+                        let done = self.stored.remove(&(queue, position));
+                        let is_over = self.ended.contains(&queue);
+                        assert!(done.is_some() || is_over, "done twice, or never there");
+                    }
+                }
+                Record::SessionEnded { session: queue } | Record::GroupEnded { group: queue } => {
+                    self.stored.retain(|&(of, _), _| of != queue);
+                    self.ended.insert(queue);
+                }
+                _ => {}
+            }
+        }
+        self.loads
+            .extend(effects.load.into_iter().map(|load| (from, load)));
         let stats = shard.stats();
         // One message may be larger than the whole allowance; it passes alone.
-        assert!(stats.queued_bytes <= (QUEUE_BYTES_TOTAL / SHARDS + MESSAGE_MAX) as u64 * 2);
+        assert!(stats.queued_bytes - stats.queued_disk_bytes <= (QUEUE_BYTES_TOTAL / SHARDS + MESSAGE_MAX) as u64 * 2);
         assert!(stats.connections <= SOCKETS as u64);
         assert!(self.index.retained_messages() <= RETAINED);
     }
@@ -447,6 +511,7 @@ impl World {
             for pair in 0..self.hops.len() {
                 moved |= self.hop(pair);
             }
+            moved |= self.load();
             for shard in 0..SHARDS {
                 moved |= self.commit(shard, u64::MAX);
                 let mut target = self.shards[shard].borrow_mut();
@@ -503,4 +568,5 @@ fuzz_target!(|run: Run| {
         assert_eq!(shard.borrow().residue(), Residue::default());
     }
     assert_eq!(world.index.filters(), 0);
+    assert!(world.stored.is_empty(), "nobody is left to get these");
 });

@@ -101,7 +101,8 @@ pub enum QueueFull {
 pub struct CoreLimits {
     /// Subscriptions of one session, shared ones included.
     pub subscriptions_per_session_max: usize,
-    /// Messages queued for one persistent session.
+    /// Messages queued for one persistent session. Large, because what is dropped here was acknowledged: in memory it is
+    /// [`queue_bytes_total_max`](Self::queue_bytes_total_max) that bounds queues, on a disk the disk.
     pub queue_messages_max: usize,
     /// Bytes queued for one persistent session.
     pub queue_bytes_max: usize,
@@ -109,8 +110,15 @@ pub struct CoreLimits {
     pub clean_queue_messages_max: usize,
     /// Bytes queued for one session that ends with its connection.
     pub clean_queue_bytes_max: usize,
-    /// Bytes queued in all sessions together, over all shards (an equal share each).
+    /// Bytes queued in memory in all sessions together, over all shards (an equal share each).
     pub queue_bytes_total_max: usize,
+    /// Messages of one session's queue that are kept in memory, where a journal has them too; what is behind them is
+    /// read back when it is needed.
+    pub queue_window_messages: usize,
+    /// Bytes of one session's queue that are kept in memory, where a journal has them too.
+    pub queue_window_bytes: usize,
+    /// Bytes of records that are not committed, of one shard, before its publishers have to wait.
+    pub journal_window_bytes: usize,
     /// Levels of a topic name or filter.
     pub topic_levels_max: usize,
     /// Retained messages of the broker.
@@ -131,11 +139,14 @@ impl Default for CoreLimits {
     fn default() -> Self {
         Self {
             subscriptions_per_session_max: 250_000,
-            queue_messages_max: 100_000,
-            queue_bytes_max: 256 << 20,
+            queue_messages_max: 10_000_000,
+            queue_bytes_max: QUEUE_BYTES_MAX,
             clean_queue_messages_max: 100_000,
             clean_queue_bytes_max: 64 << 20,
             queue_bytes_total_max: 1 << 30,
+            queue_window_messages: 1_000,
+            queue_window_bytes: 1 << 20,
+            journal_window_bytes: 4 << 20,
             topic_levels_max: 1_024,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
@@ -146,3 +157,10 @@ impl Default for CoreLimits {
         }
     }
 }
+
+/// 64 GiB where memory can be addressed so far.
+const QUEUE_BYTES_MAX: usize = if usize::BITS > 36 {
+    (usize::MAX >> (usize::BITS - 36)) + 1
+} else {
+    usize::MAX
+};

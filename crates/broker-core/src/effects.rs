@@ -6,6 +6,8 @@ use whimbrel_session::codec::ReasonCode;
 use whimbrel_session::codec::topic::{ByteStr, TopicFilterBuf, TopicNameBuf};
 
 use crate::index::Matched;
+use crate::journal::Load;
+use crate::record::{Position, QueueId, Record};
 use crate::{ConnectionKey, GroupId, Message, MsgId, SessionKey, SessionRef, ShardId};
 
 /// Effects of the steps since they were last drained. Drained by the owner of the shard, once a turn.
@@ -18,6 +20,8 @@ pub struct Effects {
     pub wake: Vec<ConnectionKey>,
     /// Records to append to the journal, in order; empty without one.
     pub append: Vec<Record>,
+    /// Queued messages to read back, in order.
+    pub load: Vec<Load>,
     /// Outcomes for in-process clients.
     pub local: Vec<LocalOutcome>,
     /// What happened to sessions, for observers.
@@ -31,6 +35,7 @@ impl Effects {
         self.forward.is_empty()
             && self.wake.is_empty()
             && self.append.is_empty()
+            && self.load.is_empty()
             && self.local.is_empty()
             && self.events.is_empty()
     }
@@ -120,7 +125,9 @@ pub(crate) enum Hop {
     /// A message for a member of a group.
     GroupDeliver {
         group: GroupId,
-        sequence: u64,
+        sequence: Position,
+        /// The group's queue in the journal, if the message is in it.
+        queue: Option<QueueId>,
         member: SessionKey,
         /// It was chosen because it is connected: if it no longer is, somebody else may be.
         to_connected: bool,
@@ -129,10 +136,12 @@ pub(crate) enum Hop {
     /// What became of a `GroupDeliver`.
     GroupDone {
         group: GroupId,
-        sequence: u64,
+        sequence: Position,
         member: SessionRef,
         outcome: GroupOutcome,
     },
+    /// A message that was routed again by a broker that started is released: nobody need remember who had it.
+    Released { message: MsgId },
     /// Bytes of costed messages that the sender of this has processed.
     Credit { bytes: usize },
 }
@@ -170,67 +179,12 @@ pub(crate) struct ObligationId {
     pub(crate) generation: u32,
 }
 
-/// A record for the journal. What is promised to a peer waits for its commit.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Record {
-    /// A persistent session began or was resumed.
-    SessionOpened {
-        /// The session's client id.
-        client_id: ByteStr,
-    },
-    /// A session ended, with all it had.
-    SessionEnded {
-        /// The session's client id.
-        client_id: ByteStr,
-    },
-    /// Subscriptions of a persistent session were added or replaced.
-    Subscribed {
-        /// The session's client id.
-        client_id: ByteStr,
-    },
-    /// Subscriptions of a persistent session were removed.
-    Unsubscribed {
-        /// The session's client id.
-        client_id: ByteStr,
-    },
-    /// One message for the queues of persistent sessions of this shard.
-    Enqueued {
-        /// The message.
-        message: Message,
-        /// How many sessions hold it.
-        sessions: u32,
-    },
-    /// A `QoS` 2 message was received and is not yet released by its publisher.
-    InboundStored {
-        /// The publisher's client id.
-        client_id: ByteStr,
-        /// Its packet identifier.
-        packet_id: u16,
-        /// The message.
-        message: Message,
-    },
-    /// A received `QoS` 2 message was released and every target has it.
-    InboundReleased {
-        /// The publisher's client id.
-        client_id: ByteStr,
-        /// Its packet identifier.
-        packet_id: u16,
-        /// The identity of the message.
-        message: MsgId,
-    },
-    /// PUBREC came for an outbound `QoS` 2 message: its PUBREL may be sent.
-    OutboundReceived {
-        /// The subscriber's client id.
-        client_id: ByteStr,
-        /// The packet identifier.
-        packet_id: u16,
-    },
-    /// A retained message was set, or deleted by an empty payload.
-    Retained {
-        /// The message.
-        message: Message,
-    },
+impl ObligationId {
+    /// Nobody waits: slots are below this.
+    pub(crate) const NONE: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
 }
 
 /// The outcome of a command of an in-process client.

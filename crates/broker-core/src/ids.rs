@@ -110,6 +110,14 @@ pub struct SessionKey {
     pub(crate) generation: u32,
 }
 
+impl SessionKey {
+    /// No session: slots are below this.
+    pub(crate) const NONE: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+}
+
 /// A network connection or in-process client of one shard; stale keys are recognised by their generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey {

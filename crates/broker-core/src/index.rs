@@ -12,6 +12,7 @@ use whimbrel_session::codec::topic::{
 use whimbrel_session::mutant;
 
 use crate::ids::ShardSet;
+use crate::record::RetainedChange;
 use crate::{CoreLimits, FilterId, GroupId, Message, ShardId, UnixMillis};
 
 /// The read-mostly structures that all shards of a process share.
@@ -59,6 +60,8 @@ enum Durability {
 struct Retained {
     tree: TopicTree<Message>,
     bytes: usize,
+    /// Changes for the journal, in the order of the tree; `None` without a journal.
+    log: Option<Vec<RetainedChange>>,
 }
 
 /// Who is to have a message: the result of one match, shared by every hop of the message.
@@ -104,10 +107,40 @@ impl Index {
             retained: RwLock::new(Retained {
                 tree: TopicTree::new(),
                 bytes: 0,
+                log: None,
             }),
             retained_messages_max: limits.retained_messages_max,
             retained_bytes_max: limits.retained_bytes_max,
         }
+    }
+
+    /// The index of a broker with a journal: it keeps a log of what becomes of retained messages, which whoever
+    /// commits records has to take.
+    #[must_use]
+    pub fn journaled(self) -> Self {
+        self.write_retained().log = Some(Vec::new());
+        self
+    }
+
+    /// Takes what became of retained messages since the last call, in order. To be called after the records were
+    /// taken that are committed with it ([`Record::Retained`](crate::Record::Retained)); bounded by them, as each
+    /// change of a shard has one.
+    #[must_use]
+    pub fn take_retained_changes(&self) -> Vec<RetainedChange> {
+        // Most commits find none: no writer is kept waiting then.
+        if self.read_retained().log.as_ref().is_none_or(Vec::is_empty) {
+            return Vec::new();
+        }
+        let mut retained = self.write_retained();
+        let mut changes = retained
+            .log
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
+        if mutant!(RetainedLogSwapped) {
+            changes.reverse();
+        }
+        changes
     }
 
     /// Retained messages now.
@@ -156,6 +189,7 @@ impl Index {
                     .is_some_and(|message| message.is_expired(now));
                 if still {
                     retained.remove(&topic);
+                    retained.note(|| RetainedChange::Deleted { topic });
                 }
             }
         }
@@ -268,7 +302,7 @@ impl Index {
 
     /// Makes `message` the retained one of its topic, or deletes that if its payload is empty
     /// [MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7].
-    pub(crate) fn retain(&self, message: &Message) -> Result<(), RetainedFull> {
+    pub(crate) fn retain(&self, message: &Message, keeping: Keeping) -> Result<(), RetainedFull> {
         let mut retained = self.write_retained();
         let topic = message.topic();
         if message.payload_is_empty() {
@@ -276,6 +310,10 @@ impl Index {
                 return Ok(());
             }
             retained.remove(topic);
+            if keeping == Keeping::Logged && !mutant!(RetainedDeleteNotLogged) {
+                let topic = topic.to_owned();
+                retained.note(|| RetainedChange::Deleted { topic });
+            }
             return Ok(());
         }
         let replaced = retained.tree.get(topic).map(Message::size);
@@ -286,7 +324,21 @@ impl Index {
         }
         retained.bytes = bytes;
         retained.tree.insert(topic, message.clone());
+        if keeping == Keeping::Logged {
+            retained.note(|| RetainedChange::Set(message.clone()));
+        }
         Ok(())
+    }
+
+    /// Puts a retained message back that the journal has.
+    pub(crate) fn restore_retained(&self, message: &Message) {
+        // What no longer fits in lowered limits is left out of memory, and stays in the journal.
+        let _ = self.retain(message, Keeping::Unlogged);
+    }
+
+    /// Whether `topic` has a retained message.
+    pub(crate) fn is_retained(&self, topic: &TopicName) -> bool {
+        self.read_retained().tree.get(topic).is_some()
     }
 
     /// Whether there is anything to scan.
@@ -386,7 +438,21 @@ impl Holders {
     }
 }
 
+/// Whether the journal is to know of a retained message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Logged,
+    /// It comes from the journal, or is of this start of the broker only.
+    Unlogged,
+}
+
 impl Retained {
+    fn note(&mut self, change: impl FnOnce() -> RetainedChange) {
+        if let Some(log) = &mut self.log {
+            log.push(change());
+        }
+    }
+
     fn remove(&mut self, topic: &TopicName) {
         if let Some(removed) = self.tree.remove(topic) {
             self.bytes -= removed.size();

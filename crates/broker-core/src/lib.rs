@@ -19,16 +19,22 @@
 //!
 //! [`CoreLimits`] bounds every queue, table and cache; each drop is counted by [`DropCause`].
 
+mod backlog;
 mod config;
 mod effects;
+mod holders;
 mod ids;
 mod index;
+mod journal;
 mod map;
 mod match_cache;
 mod message;
 mod placement;
 mod pump;
 mod queue;
+mod record;
+mod record_image;
+mod recovery;
 mod shard;
 mod stats;
 mod time;
@@ -40,16 +46,25 @@ pub use whimbrel_session as session;
 pub use whimbrel_session::mutants;
 
 pub use crate::config::{ConfigError, CoreConfig, CoreLimits, QueueFull};
-pub use crate::effects::{
-    CloseReason, Effects, Event, Forward, LocalOutcome, Record, ShardMessage,
-};
+pub use crate::effects::{CloseReason, Effects, Event, Forward, LocalOutcome, ShardMessage};
+pub use crate::holders::{Holders, HoldersError};
 pub use crate::ids::{
     ConnectionKey, FilterId, GroupId, MsgId, SHARDS_MAX, SessionKey, SessionRef, ShardId,
 };
 pub use crate::index::Index;
+pub use crate::journal::{
+    Batch, Holder, Journal, JournalError, JournalFigures, Load, Maintenance, Replay, Replayed,
+    ShardRecords, StoredMessage,
+};
 pub use crate::message::{Message, MessageParts};
 pub use crate::placement::placement;
 pub use crate::pump::{ConnectionPump, Gate, Handshake, OpenGate, assigned_client_id};
+pub use crate::record::{
+    ExchangeRecord, Form, GroupRecord, Position, QueueId, Record, RetainedChange, SessionRecord,
+    SubscriptionRecord, WindowRecord,
+};
+pub use crate::record_image::RecordError;
+pub use crate::recovery::Recovery;
 pub use crate::shard::{
     Attach, AuthenticationAnswer, Env, Grants, Inflight, InputStatus, LocalDelivery, LocalPublish,
     LocalSubscribe, Received, Residue, Shard, Verdict,

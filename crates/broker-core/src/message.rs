@@ -24,7 +24,7 @@ use crate::{MsgId, UnixMillis};
 ///
 /// Integers are little-endian. The property image is the publisher's, without topic alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message(Bytes);
+pub struct Message(pub(crate) Bytes);
 
 /// What a [`Message`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -176,10 +176,10 @@ impl Message {
     }
 }
 
-const LAYOUT_VERSION: u8 = 1;
-const HEADER: usize = 32;
-const QOS_BITS: u8 = 0b11;
-const RETAIN_BIT: u8 = 0b100;
+pub(crate) const LAYOUT_VERSION: u8 = 1;
+pub(crate) const HEADER: usize = 32;
+pub(crate) const QOS_BITS: u8 = 0b11;
+pub(crate) const RETAIN_BIT: u8 = 0b100;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use whimbrel_session::codec::{QoS, SubscriptionId};
+use whimbrel_session::mutant;
 
+use crate::backlog::{Backlog, Spilled};
+use crate::record::{Form, Position, QueueId};
 use crate::{GroupId, Message};
 
 /// A message on its way to one session, with all that its PUBLISH will say.
@@ -12,6 +15,8 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     pub(crate) subscription_ids: SubscriptionIds,
     pub(crate) origin: Option<Box<GroupOrigin>>,
+    /// Where the journal has it, in the queue of the session or, with an origin, of that group.
+    pub(crate) position: Option<Position>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
 }
@@ -20,7 +25,24 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupOrigin {
     pub(crate) group: GroupId,
-    pub(crate) sequence: u64,
+    pub(crate) sequence: Position,
+    /// The group's queue in the journal, if it has one.
+    pub(crate) queue: Option<QueueId>,
+}
+
+impl Outgoing {
+    /// Where the journal has it in the queue of the session itself.
+    pub(crate) fn own_position(&self) -> Option<Position> {
+        self.position.filter(|_| self.origin.is_none())
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        Form {
+            qos: self.qos,
+            retain: self.retain,
+            subscription_ids: self.subscription_ids.clone(),
+        }
+    }
 }
 
 /// Subscription Identifiers of the subscriptions that one copy answers [MQTT-3.3.4-4].
@@ -54,6 +76,9 @@ impl SubscriptionIds {
 
 /// First in, first out over both lanes; the `QoS` 0 lane is apart so that it can be dropped first.
 ///
+/// What does not fit in the window in memory is on the disk only, behind the acknowledged lane: the queue knows where, and
+/// the caller has it read back. Order between the lanes ends there; none is promised between `QoS` levels.
+///
 /// The bounds are the caller's: it asks [`fits`](Self::fits) and drops by
 /// [`drop_oldest`](Self::drop_oldest), so that every drop is counted where its cause is known.
 #[derive(Debug, Default)]
@@ -64,6 +89,25 @@ pub(crate) struct SessionQueue {
     bytes: usize,
     at_most_once: VecDeque<Entry>,
     acknowledged: VecDeque<Entry>,
+    /// What is on the disk only; most queues have none.
+    disk: Option<Box<DiskPart>>,
+}
+
+/// The part of a queue that is on the disk.
+#[derive(Debug, Default)]
+struct DiskPart {
+    /// Asked for and not there yet.
+    loading: VecDeque<Spilled>,
+    loading_cost: usize,
+    backlog: Backlog,
+}
+
+impl DiskPart {
+    fn pop_loading(&mut self) -> Option<Spilled> {
+        let spilled = self.loading.pop_front()?;
+        self.loading_cost -= spilled.cost;
+        Some(spilled)
+    }
 }
 
 #[derive(Debug)]
@@ -73,16 +117,115 @@ struct Entry {
 }
 
 impl SessionQueue {
+    /// Messages, wherever they are.
     pub(crate) fn len(&self) -> usize {
-        self.at_most_once.len() + self.acknowledged.len()
+        let disk = self.disk.as_ref();
+        self.at_most_once.len()
+            + self.acknowledged.len()
+            + disk.map_or(0, |disk| disk.loading.len() + disk.backlog.len())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.at_most_once.is_empty() && self.acknowledged.is_empty()
+        self.at_most_once.is_empty() && self.acknowledged.is_empty() && self.disk.is_none()
     }
 
+    /// What all messages count with, wherever they are.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.disk_bytes()
+    }
+
+    /// What the messages that are on the disk only count with.
+    pub(crate) fn disk_bytes(&self) -> usize {
+        let disk = self.disk.as_ref();
+        disk.map_or(0, |disk| disk.backlog.cost() + disk.loading_cost)
+    }
+
+    /// Whether something is on the disk only.
+    pub(crate) fn has_disk_part(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Whether a message of these bytes, recorded already, is to be kept in memory too.
+    pub(crate) fn keeps_in_memory(&self, cost: usize, count_max: usize, bytes_max: usize) -> bool {
+        self.disk.is_none()
+            && (self.acknowledged.is_empty()
+                || self.acknowledged.len() < count_max && self.bytes + cost <= bytes_max)
+    }
+
+    /// Adds a message that the journal has, without keeping it.
+    pub(crate) fn push_back_on_disk(&mut self, spilled: Spilled) {
+        self.disk.get_or_insert_default().backlog.push_back(spilled);
+    }
+
+    /// Takes the places of what is to be read next, if little is left in memory and nothing is on its way.
+    pub(crate) fn begin_load(&mut self, count_max: usize, bytes_max: usize) -> Vec<Position> {
+        let mut positions = Vec::new();
+        let Some(disk) = self.disk.as_mut() else {
+            return positions;
+        };
+        if !disk.loading.is_empty() || self.acknowledged.len() > count_max / 2 {
+            return positions;
+        }
+        let mut bytes = 0;
+        while positions.len() < count_max
+            && (bytes < bytes_max || positions.is_empty())
+            && let Some(spilled) = disk.backlog.pop_front()
+        {
+            bytes += spilled.cost;
+            positions.push(spilled.position);
+            disk.loading_cost += spilled.cost;
+            disk.loading.push_back(spilled);
+        }
+        positions
+    }
+
+    /// Takes in what was read; says what it counted with while it was on the disk, or `None` if it is no longer
+    /// wanted.
+    pub(crate) fn loaded(&mut self, outgoing: Outgoing) -> Option<usize> {
+        let position = outgoing.position?;
+        let disk = self.disk.as_mut()?;
+        let spilled = disk.loading.front().copied()?;
+        if spilled.position != position {
+            // Dropped for room since it was asked for.
+            return None;
+        }
+        disk.pop_loading();
+        self.forget_disk_part_if_empty();
+        if !mutant!(LoadedIsLost) {
+            self.push_back(outgoing);
+        }
+        Some(spilled.cost)
+    }
+
+    /// Drops the oldest message on the disk, if none is in memory.
+    pub(crate) fn drop_oldest_on_disk(&mut self) -> Option<Spilled> {
+        if !self.acknowledged.is_empty() {
+            return None;
+        }
+        let disk = self.disk.as_mut()?;
+        let dropped = disk.pop_loading().or_else(|| disk.backlog.pop_front());
+        self.forget_disk_part_if_empty();
+        dropped
+    }
+
+    /// The first of the session's own recorded messages: everything before it has left the queue.
+    pub(crate) fn first_position(&self) -> Option<Position> {
+        let in_memory = self
+            .acknowledged
+            .iter()
+            .find_map(|entry| entry.outgoing.own_position());
+        in_memory.or_else(|| {
+            let disk = self.disk.as_ref()?;
+            let first = disk.loading.front().copied();
+            first
+                .or_else(|| disk.backlog.front())
+                .map(|spilled| spilled.position)
+        })
+    }
+
+    fn forget_disk_part_if_empty(&mut self) {
+        self.disk
+            .take_if(|disk| disk.loading.is_empty() && disk.backlog.is_empty());
     }
 
     /// Bytes a queued message counts with: its image, although sessions share it, and its entry.
@@ -92,7 +235,8 @@ impl SessionQueue {
 
     /// Whether `message` may still be added under these bounds; an empty queue takes anything.
     pub(crate) fn fits(&self, message: &Message, count_max: usize, bytes_max: usize) -> bool {
-        self.is_empty() || (self.len() < count_max && self.bytes + Self::cost(message) <= bytes_max)
+        let fits = || self.len() < count_max && self.bytes() + Self::cost(message) <= bytes_max;
+        self.is_empty() || fits()
     }
 
     pub(crate) fn push_back(&mut self, outgoing: Outgoing) {
@@ -106,7 +250,7 @@ impl SessionQueue {
         lane.push_back(Entry { position, outgoing });
     }
 
-    /// Takes the message that is next.
+    /// Takes the message that is next, of those in memory.
     pub(crate) fn pop_front(&mut self) -> Option<Outgoing> {
         let low_first = match (self.at_most_once.front(), self.acknowledged.front()) {
             (Some(low), Some(high)) => low.position < high.position,
@@ -133,7 +277,7 @@ impl SessionQueue {
         self.next_position = self.next_position.max(position + 1);
     }
 
-    /// Takes the oldest message out to make room, `QoS` 0 before any other.
+    /// Takes the oldest message in memory out to make room, `QoS` 0 before any other.
     pub(crate) fn drop_oldest(&mut self) -> Option<Outgoing> {
         self.pop_lane(!self.at_most_once.is_empty())
     }
@@ -216,6 +360,7 @@ mod tests {
             }),
             subscription_ids: SubscriptionIds::None,
             origin: None,
+            position: None,
             qos,
             retain: false,
         }

@@ -22,11 +22,13 @@ pub enum DropCause {
     Rejected,
     /// The session ended before the message was delivered.
     SessionEnded,
+    /// A message of `QoS` 0 was not retained, because the disk was full.
+    DiskFull,
 }
 
 impl DropCause {
     /// Every cause, in the order of [`ShardStats::dropped`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SlowReader,
         Self::QueueFull,
         Self::QueueTotal,
@@ -36,6 +38,7 @@ impl DropCause {
         Self::NoMember,
         Self::Rejected,
         Self::SessionEnded,
+        Self::DiskFull,
     ];
 
     /// The cause's name in logs and metrics.
@@ -51,6 +54,7 @@ impl DropCause {
             Self::NoMember => "no_member",
             Self::Rejected => "rejected",
             Self::SessionEnded => "session_ended",
+            Self::DiskFull => "disk_full",
         }
     }
 }
@@ -93,6 +97,8 @@ pub struct ShardStats {
     pub queued_messages: u64,
     /// Bytes in session and group queues now.
     pub queued_bytes: u64,
+    /// Those of them that are not in memory, and are read back when they are needed.
+    pub queued_disk_bytes: u64,
 }
 
 impl ShardStats {
@@ -129,6 +135,7 @@ impl ShardStats {
         self.subscriptions += other.subscriptions;
         self.queued_messages += other.queued_messages;
         self.queued_bytes += other.queued_bytes;
+        self.queued_disk_bytes += other.queued_disk_bytes;
     }
 
     pub(crate) fn count_drop(&mut self, cause: DropCause) {
@@ -158,6 +165,6 @@ mod tests {
                 cause.name()
             );
         }
-        assert_eq!(stats.dropped_total(), 45);
+        assert_eq!(stats.dropped_total(), 55);
     }
 }

@@ -19,9 +19,12 @@ pub struct BrokerConfig {
     /// Shards, limits and timeouts of the protocol. Default: a shard per core, packets of up to 2 MiB,
     /// and what [`CoreConfig::default`] says.
     ///
-    /// `seed`, `placement_seed` and `incarnation` of 0 stand for values of the broker's choice;
-    /// `journal` is ignored as long as there is no store.
+    /// `seed`, `placement_seed` and `incarnation` of 0 stand for values of the broker's choice. `journal` is
+    /// ignored: there is one if [`Builder::journal`](crate::Builder::journal) was called, and then `incarnation`
+    /// is its.
     pub core: CoreConfig,
+    /// What acknowledgements wait for, if there is a journal. Default [`Durability::Sync`].
+    pub durability: Durability,
     /// Connections at a time; further ones are refused with 0x89, in MQTT 3.x with "server
     /// unavailable". Default 100,000.
     pub connections_max: usize,
@@ -53,6 +56,7 @@ impl Default for BrokerConfig {
         core.connection.limits.topic_levels_max = u32::MAX;
         Self {
             core,
+            durability: Durability::Sync,
             connections_max: 100_000,
             handshakes_max: 16_384,
             keep_alive_secs_max: None,
@@ -62,4 +66,18 @@ impl Default for BrokerConfig {
             close_timeout: Duration::from_secs(5),
         }
     }
+}
+
+/// What an acknowledgement waits for, and so what may be lost of what was acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// For the disk to have it. Nothing is lost when the process ends, or the machine.
+    #[default]
+    Sync,
+    /// For the operating system to have it. Nothing is lost when the process ends, however that comes; the last
+    /// seconds may be lost when the machine loses power.
+    Os,
+    /// For nothing but its turn to be written: what is being written when the process is killed may be lost, one batch of
+    /// at most one byte window of each shard. In all else as `Os`.
+    None,
 }

@@ -93,6 +93,7 @@ impl Driver {
         let inbox = thread.shared.inbox(thread.id);
         inbox.take(&mut self.mail, context.waker());
         if self.receive(env).is_break() {
+            self.last_word(env);
             return Poll::Ready(());
         }
         {
@@ -105,7 +106,7 @@ impl Driver {
             }
         }
         self.run_stalled(env);
-        self.drain();
+        self.drain(env);
         self.keep_house(now);
         self.finish_shut_down(now);
         self.rest(context);
@@ -119,12 +120,31 @@ impl Driver {
                 shard.handle_message(env, from, message);
             }
         }
+        self.hear_journal(env);
         let mut commands = std::mem::take(&mut self.mail.commands);
         for command in commands.drain(..) {
             self.execute(env, command)?;
         }
         self.mail.commands = commands;
         ControlFlow::Continue(())
+    }
+
+    /// Takes what the journal says; without one it says nothing.
+    fn hear_journal(&mut self, env: Env<'_>) {
+        let committed = std::mem::take(&mut self.mail.committed);
+        if committed > 0 {
+            let mut shard = self.thread.shard.borrow_mut();
+            shard.handle_committed(env, committed);
+        }
+        if !self.mail.loaded.is_empty() {
+            let mut shard = self.thread.shard.borrow_mut();
+            for (session, messages) in self.mail.loaded.drain(..) {
+                shard.handle_loaded(env, session, messages);
+            }
+        }
+        if let Some(is_full) = self.mail.disk_full.take() {
+            self.thread.shard.borrow_mut().set_disk_full(is_full);
+        }
     }
 
     fn execute(&mut self, env: Env<'_>, command: Command) -> ControlFlow<()> {
@@ -209,9 +229,13 @@ impl Driver {
     }
 
     /// Carries out what the shard asks for.
-    fn drain(&mut self) {
+    fn drain(&mut self, env: Env<'_>) {
+        let shared = &self.thread.shared;
         {
             let mut shard = self.thread.shard.borrow_mut();
+            if shared.outbox.is_some() {
+                shard.seal(env);
+            }
             std::mem::swap(shard.effects(), &mut self.effects);
             let mut wakers = self.thread.wakers.borrow_mut();
             for key in self.effects.wake.drain(..) {
@@ -219,12 +243,16 @@ impl Driver {
                 wakers.wake(key);
             }
         }
-        debug_assert!(self.effects.append.is_empty(), "there is no journal");
+        let Effects { append, load, .. } = &mut self.effects;
+        if let Some(outbox) = &shared.outbox
+            && !(append.is_empty() && load.is_empty())
+        {
+            outbox.post(self.thread.id, append, load);
+        }
         if !self.effects.forward.is_empty() {
             for Forward { to, message } in self.effects.forward.drain(..) {
                 self.outgoing[to.index()].push(message);
             }
-            let shared = &self.thread.shared;
             for (to, messages) in shared.shards().zip(&mut self.outgoing) {
                 if !messages.is_empty() {
                     shared.inbox(to).post(self.thread.id, messages);
@@ -238,6 +266,13 @@ impl Driver {
             self.observe();
         }
         debug_assert!(self.effects.is_empty());
+    }
+
+    /// What the shard has for the journal before it ends, unless something is wrong with the broker.
+    fn last_word(&mut self, env: Env<'_>) {
+        if self.thread.shared.outbox.is_some() && !self.thread.shared.is_failing() {
+            self.drain(env);
+        }
     }
 
     fn observe(&mut self) {

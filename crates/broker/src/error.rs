@@ -2,7 +2,7 @@
 
 use std::io;
 
-use whimbrel_broker_core::ConfigError;
+use whimbrel_broker_core::{ConfigError, JournalError};
 use whimbrel_net::Address;
 
 /// Why a broker did not start. Nothing of it is left behind.
@@ -37,13 +37,28 @@ pub enum StartError {
         /// What the system says, such as `AddrInUse`.
         source: io::Error,
     },
-    /// A shard's thread can't be started.
+    /// The store can't be opened.
+    #[cfg(feature = "store")]
+    #[error("cannot open the store")]
+    Store {
+        /// Why, and what to do.
+        #[from]
+        source: whimbrel_store::OpenError,
+    },
+    /// What the journal tells can't be what a broker told it, or it can't be read.
+    #[error("cannot read back what was stored")]
+    Journal {
+        /// What is wrong with it.
+        #[from]
+        source: JournalError,
+    },
+    /// A thread can't be started.
     #[error("cannot start a thread")]
     Thread {
         /// What the system says.
         source: io::Error,
     },
-    /// A shard's thread ended before the broker ran.
+    /// A thread ended before the broker ran.
     #[error("the broker stopped while it started")]
     Stopped,
 }
@@ -79,7 +94,8 @@ pub struct Detached;
 pub enum Stopped {
     /// It was told to.
     Orderly,
-    /// A thread panicked. That is a bug; the broker stops rather than go on with a state that may
-    /// be half changed.
+    /// A thread panicked, which is a bug: the broker stops rather than go on with a state that may
+    /// be half changed. Or the journal failed: then it stops rather than acknowledge what may not be kept. The log
+    /// says which.
     Failed,
 }

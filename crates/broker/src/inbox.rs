@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use whimbrel_broker_core::session::codec::ReasonCode;
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::{
-    ConnectionKey, LocalDelivery, LocalPublish, LocalSubscribe, ShardId, ShardMessage,
+    ConnectionKey, LocalDelivery, LocalPublish, LocalSubscribe, SessionKey, ShardId, ShardMessage,
+    StoredMessage,
 };
 use whimbrel_net::{Address, ListenOptions};
 
@@ -21,7 +22,7 @@ use crate::transport::Parcel;
 ///
 /// It has no limit of its own, because everything in it has one where it comes from. Messages of
 /// other shards: the core's byte windows; its control messages answer something that was let in.
-/// Commands: see each.
+/// What the journal says answers what the shard has asked. Commands: see each.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
@@ -41,6 +42,12 @@ struct State {
 pub(crate) struct Mail {
     /// Per sender in order.
     pub(crate) messages: Vec<(ShardId, ShardMessage)>,
+    /// Records of this shard that the journal has committed since.
+    pub(crate) committed: u64,
+    /// Messages that were read back, in the order they were asked for. One answer for each session that waits.
+    pub(crate) loaded: Vec<(SessionKey, Vec<StoredMessage>)>,
+    /// Whether there is room for messages on the journal's disk, where that has changed.
+    pub(crate) disk_full: Option<bool>,
     pub(crate) commands: Vec<Command>,
 }
 
@@ -103,6 +110,16 @@ pub(crate) struct LocalReply {
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.committed == 0
+            && self.loaded.is_empty()
+            && self.disk_full.is_none()
+            && self.commands.is_empty()
+    }
+}
+
 impl Inbox {
     /// Adds messages of another shard, in their order.
     pub(crate) fn post(&self, from: ShardId, messages: &mut Vec<ShardMessage>) {
@@ -114,6 +131,21 @@ impl Inbox {
         let batch = messages.drain(..).map(|message| (from, message));
         state.mail.messages.extend(batch);
         wake(state);
+    }
+
+    /// Counts records that the journal has committed.
+    pub(crate) fn committed(&self, records: u64) {
+        self.mail(|mail| mail.committed += records);
+    }
+
+    /// Adds messages that the journal has read back.
+    pub(crate) fn loaded(&self, session: SessionKey, messages: Vec<StoredMessage>) {
+        self.mail(|mail| mail.loaded.push((session, messages)));
+    }
+
+    /// Says whether the journal's disk is full.
+    pub(crate) fn disk_full(&self, is_full: bool) {
+        self.mail(|mail| mail.disk_full = Some(is_full));
     }
 
     /// Adds a command. One for a thread that has ended is dropped, and its reply with it.
@@ -131,7 +163,7 @@ impl Inbox {
 
     /// Moves everything to `mail`, which is empty, and wakes `waker` when there is more.
     pub(crate) fn take(&self, mail: &mut Mail, waker: &Waker) {
-        debug_assert!(mail.messages.is_empty() && mail.commands.is_empty());
+        debug_assert!(mail.is_empty());
         let mut state = self.lock();
         std::mem::swap(&mut state.mail, mail);
         match &mut state.waker {
@@ -148,6 +180,14 @@ impl Inbox {
         let mail = std::mem::take(&mut state.mail);
         drop(state);
         drop(mail);
+    }
+
+    fn mail(&self, add: impl FnOnce(&mut Mail)) {
+        let mut state = self.lock();
+        if !state.is_closed {
+            add(&mut state.mail);
+            wake(state);
+        }
     }
 
     // The lock is held for moves only; a panic in one leaves at worst a message behind.

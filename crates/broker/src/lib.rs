@@ -27,18 +27,24 @@
 //! - Output is written once a turn, by one system call for all that is there; no timer delays it.
 //! - Hooks ([`Authenticator`], [`Authorizer`], [`Interceptor`], [`Observer`]) are called outside
 //!   of the core. One that panics is taken as a refusal.
-//! - A panic in the broker itself stops the whole broker ([`Broker::stopped`]): after a bug it does
+//! - With a journal ([`Builder::journal`], or `Builder::data_dir` with the feature `store`), what lets a peer forget
+//!   something waits until its record is committed, and a broker that starts goes on where the one before it was.
+//!   Without one, state lasts as long as the [`Broker`].
+//! - A panic in the broker itself, or a journal that fails, stops the whole broker ([`Broker::stopped`]): it does
 //!   not go on acknowledging.
+//!
+//! # Features
+//!
+//! - `store`: `Builder::data_dir`, a journal in files with `whimbrel-store`. Off by default.
 //!
 //! # Limits
 //!
-//! State is in memory: it lasts as long as the [`Broker`]. TCP only, and foreign streams through
-//! [`Broker::serve`]. [`BrokerConfig`] bounds connections, and with [`CoreLimits`] all that they
+//! TCP only, and foreign streams through [`Broker::serve`]. [`BrokerConfig`] bounds connections, and with [`CoreLimits`] all that they
 //! make the broker hold.
 //!
 //! # Versions
 //!
-//! Rust 1.88 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
+//! Rust 1.90 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`,
 //! `bytes` and tokio's `AsyncRead` and `AsyncWrite`.
 
 #![forbid(unsafe_code)]
@@ -55,13 +61,17 @@ mod drop_log;
 mod error;
 mod exchange;
 mod farewell;
+mod fresh;
 mod gate;
 mod handshake;
 mod hooks;
 mod in_process;
 mod inbox;
+mod journal;
 mod listening;
 mod mailbox;
+mod outbox;
+mod restart;
 mod shared;
 mod stats;
 mod system;
@@ -71,18 +81,20 @@ mod wakers;
 
 pub use whimbrel_broker_core as core;
 pub use whimbrel_net as net;
+#[cfg(feature = "store")]
+pub use whimbrel_store as store;
 
 pub use whimbrel_broker_core::session::codec::{self, ReasonCode, bytes, topic};
 pub use whimbrel_broker_core::{
-    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, LocalDelivery,
-    LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
+    CloseReason, ConfigError, CoreConfig, CoreLimits, DropCause, Event, Journal, JournalError,
+    JournalFigures, LocalDelivery, LocalPublish, LocalSubscribe, Message, QueueFull, ShardStats,
 };
 pub use whimbrel_net::{Address, ListenOptions};
 
 pub use crate::admission::{Acceptance, Admission, Refusal};
 pub use crate::broker::Broker;
 pub use crate::builder::Builder;
-pub use crate::config::BrokerConfig;
+pub use crate::config::{BrokerConfig, Durability};
 pub use crate::error::{AttachError, Detached, ServeError, StartError, Stopped};
 pub use crate::exchange::{AuthenticationExchange, AuthenticationStep, Deciding};
 pub use crate::hooks::{
@@ -90,4 +102,4 @@ pub use crate::hooks::{
     Interception, Interceptor, Observer,
 };
 pub use crate::in_process::InProcessClient;
-pub use crate::stats::BrokerStats;
+pub use crate::stats::{BrokerStats, JournalStats};

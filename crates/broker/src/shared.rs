@@ -13,6 +13,7 @@ use crate::config::BrokerConfig;
 use crate::error::Stopped;
 use crate::hooks::Hooks;
 use crate::inbox::{Command, Inbox};
+use crate::outbox::Outbox;
 use crate::stats::{BrokerStats, ThreadStats};
 
 /// One broker, as its threads and handles share it.
@@ -23,10 +24,14 @@ pub(crate) struct Shared {
     pub(crate) hooks: Hooks,
     pub(crate) index: Index,
     pub(crate) clock: Clock,
+    /// What leads to the journal, if there is one.
+    pub(crate) outbox: Option<Arc<Outbox>>,
     /// Permits for connections that are not attached yet.
     pub(crate) handshakes: Arc<Semaphore>,
     inboxes: Box<[Inbox]>,
     lifecycle: watch::Sender<Lifecycle>,
+    shards_alive: AtomicUsize,
+    /// Those of the shards and of the journal.
     threads_alive: AtomicUsize,
     connections: AtomicUsize,
     connections_high: AtomicUsize,
@@ -39,31 +44,61 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
     Running,
-    /// A thread panicked; the others are ending.
+    /// A thread panicked or the journal failed; all are ending.
     Failing,
     Stopped,
-    /// Stopped, after a thread panicked.
+    /// Stopped, after that.
     Failed,
 }
 
-impl Shared {
-    pub(crate) fn new(config: BrokerConfig, core: CoreConfig, hooks: Hooks) -> Self {
+/// What there is before the broker.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) core: Arc<CoreConfig>,
+    pub(crate) index: Index,
+    pub(crate) clock: Clock,
+    pub(crate) outbox: Option<Arc<Outbox>>,
+}
+
+impl Ground {
+    /// Without a journal.
+    pub(crate) fn in_memory(core: CoreConfig) -> Self {
         Self {
             index: Index::new(core.seed, &core.limits),
             clock: Clock::start(),
+            outbox: None,
+            core: Arc::new(core),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: BrokerConfig, hooks: Hooks, ground: Ground) -> Self {
+        let Ground {
+            core,
+            index,
+            clock,
+            outbox,
+        } = ground;
+        let threads = core.shards + usize::from(outbox.is_some());
+        Self {
+            index,
+            clock,
+            outbox,
             handshakes: Arc::new(Semaphore::new(
                 config.handshakes_max.min(Semaphore::MAX_PERMITS),
             )),
             inboxes: (0..core.shards).map(|_| Inbox::default()).collect(),
             lifecycle: watch::Sender::new(Lifecycle::Running),
-            threads_alive: AtomicUsize::new(core.shards),
+            shards_alive: AtomicUsize::new(core.shards),
+            threads_alive: AtomicUsize::new(threads),
             connections: AtomicUsize::new(0),
             connections_high: AtomicUsize::new(0),
             next_shard: AtomicUsize::new(0),
             client_id_secret: [random(), random()],
             client_ids_assigned: AtomicU64::new(0),
             config,
-            core: Arc::new(core),
+            core,
             hooks,
         }
     }
@@ -148,12 +183,13 @@ impl Shared {
             connections_high: self.connections_high.load(Ordering::Relaxed) as u64,
             retained_messages: self.index.retained_messages() as u64,
             retained_bytes: self.index.retained_bytes() as u64,
+            journal: self.outbox.as_ref().map(|outbox| outbox.stats()),
             uptime: self.clock.uptime(),
         }
     }
 
-    /// Ends the whole broker, because a part of it can no longer be trusted.
-    pub(crate) fn fail(&self) {
+    /// Ends the whole broker, because a part of it can no longer be trusted. `why` is for the log.
+    pub(crate) fn fail(&self, why: &'static str) {
         let failing = self.lifecycle.send_if_modified(|lifecycle| {
             let is_first = *lifecycle == Lifecycle::Running;
             if is_first {
@@ -162,7 +198,7 @@ impl Shared {
             is_first
         });
         if failing {
-            tracing::error!("a broker thread panicked; the broker stops");
+            tracing::error!("{why}; the broker stops");
             self.command_all(|| Command::Stop);
         }
     }
@@ -170,6 +206,28 @@ impl Shared {
     /// Notes the end of a shard's thread.
     pub(crate) fn thread_ended(&self, shard: ShardId) {
         self.inbox(shard).close();
+        if self.shards_alive.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(outbox) = &self.outbox
+        {
+            outbox.close();
+        }
+        self.one_thread_ended();
+    }
+
+    /// Notes the end of the journal's thread.
+    pub(crate) fn journal_ended(&self) {
+        self.one_thread_ended();
+    }
+
+    /// Whether something is wrong, so that what a shard holds can't be trusted.
+    pub(crate) fn is_failing(&self) -> bool {
+        matches!(
+            *self.lifecycle.borrow(),
+            Lifecycle::Failing | Lifecycle::Failed
+        )
+    }
+
+    fn one_thread_ended(&self) {
         if self.threads_alive.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.lifecycle.send_modify(|lifecycle| {
                 *lifecycle = match *lifecycle {

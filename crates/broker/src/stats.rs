@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use whimbrel_broker_core::ShardStats;
+use whimbrel_broker_core::{JournalFigures, ShardStats};
 
 /// Counters since the start, and gauges of now, of the whole broker.
 ///
@@ -25,8 +25,20 @@ pub struct BrokerStats {
     pub retained_messages: u64,
     /// Bytes of retained messages now.
     pub retained_bytes: u64,
+    /// What the journal has done and how it is; `None` without one.
+    pub journal: Option<JournalStats>,
     /// Time since the start.
     pub uptime: Duration,
+}
+
+/// What the journal has done and how it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalStats {
+    /// Commits, records and bytes since the start.
+    pub figures: JournalFigures,
+    /// Whether messages are refused now because the disk has no room for them.
+    pub is_full: bool,
 }
 
 impl BrokerStats {

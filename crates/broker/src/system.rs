@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use whimbrel_broker_core::session::codec::topic::{ScanCursor, ScanState, TopicName};
 use whimbrel_broker_core::{DropCause, ShardStats};
 
-use crate::stats::BrokerStats;
+use crate::stats::{BrokerStats, JournalStats};
 use crate::thread::Thread;
 
 /// Starts the chores on this thread.
@@ -63,8 +63,14 @@ async fn sweep_retained(thread: Rc<Thread>) {
 
 fn sweep_step(thread: &Thread, cursor: &mut ScanCursor) -> ScanState {
     let env = thread.env();
-    env.index
-        .sweep_retained(cursor, SWEEP_STEP_MESSAGES, env.now.wall)
+    let state = env
+        .index
+        .sweep_retained(cursor, SWEEP_STEP_MESSAGES, env.now.wall);
+    if let Some(outbox) = &thread.shared.outbox {
+        // The index has logged what was removed; there is no record that would bring the log to the disk.
+        outbox.note_swept();
+    }
+    state
 }
 
 /// The topics that Mosquitto's users expect, and `$SYS/broker/dropped/{cause}`.
@@ -120,6 +126,25 @@ fn figures(stats: &BrokerStats, loads: &Loads) -> Vec<(String, String)> {
             .into_iter()
             .map(|(topic, value)| figure(topic, &value.to_string())),
     );
+    if let Some(JournalStats {
+        figures: journal,
+        is_full,
+    }) = stats.journal
+    {
+        let numbers = [
+            ("journal/commits", journal.commits),
+            ("journal/records", journal.records),
+            ("journal/syncs", journal.syncs),
+            ("journal/bytes/written", journal.bytes_written),
+            ("journal/bytes/stored", journal.bytes_stored),
+            ("journal/full", u64::from(is_full)),
+        ];
+        figures.extend(
+            numbers
+                .into_iter()
+                .map(|(topic, value)| figure(topic, &value.to_string())),
+        );
+    }
     figures.extend(DropCause::ALL.into_iter().map(|cause| {
         let topic = format!("dropped/{}", cause.name());
         figure(&topic, &stats.shards.dropped_by(cause).to_string())
@@ -244,7 +269,16 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_topic_of_its_own_that_is_valid() {
-        let figures = figures(&BrokerStats::default(), &Loads::default());
+        let stats = BrokerStats {
+            journal: Some(JournalStats::default()),
+            ..BrokerStats::default()
+        };
+        let figures = figures(&stats, &Loads::default());
+        assert!(
+            figures
+                .iter()
+                .any(|(topic, _)| topic == "$SYS/broker/journal/commits")
+        );
         let mut topics: Vec<_> = figures.iter().map(|(topic, _)| topic).collect();
         for topic in &topics {
             assert!(TopicName::new(topic).is_ok(), "{topic}");

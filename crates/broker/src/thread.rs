@@ -48,13 +48,15 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    /// Starts the thread of one shard; the reply comes when it runs, or says why it can't.
+    /// Starts the thread of one shard, which may have something to do from before; the reply comes when it runs, or
+    /// says why it can't.
     pub(crate) fn start(
         shared: &Arc<Shared>,
-        id: ShardId,
+        shard: Shard,
         reply: oneshot::Sender<io::Result<()>>,
     ) -> io::Result<JoinHandle<()>> {
         let shared = Arc::clone(shared);
+        let id = shard.id();
         std::thread::Builder::new()
             .name(format!("whimbrel-{id}"))
             .spawn(move || {
@@ -66,7 +68,7 @@ impl Thread {
                     Ok(runtime) => {
                         // Whoever waited for it is gone: then a stop is on its way.
                         let _ = reply.send(Ok(()));
-                        runtime.block_on(run(shared, id));
+                        runtime.block_on(run(shared, shard));
                     }
                     Err(error) => {
                         let _ = reply.send(Err(error));
@@ -75,10 +77,10 @@ impl Thread {
             })
     }
 
-    fn new(shared: Arc<Shared>, id: ShardId) -> Self {
+    fn new(shared: Arc<Shared>, shard: Shard) -> Self {
         Self {
-            id,
-            shard: RefCell::new(Shard::new(id, Arc::clone(&shared.core))),
+            id: shard.id(),
+            shard: RefCell::new(shard),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             traffic: Traffic::default(),
             wakers: RefCell::default(),
@@ -118,6 +120,7 @@ impl Thread {
         let mut shard = self.shard.borrow_mut();
         let is_due = |due: Tick| due < self.driver_due.get();
         if !shard.effects().is_empty()
+            || !shard.is_sealed()
             || shard.has_backlog()
             || shard.poll_timeout().is_some_and(is_due)
         {
@@ -285,7 +288,7 @@ impl Deref for ThreadTask {
 impl Drop for ThreadTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.shared.fail();
+            self.0.shared.fail(PANICKED);
         }
         let count = self.0.connection_tasks.get() - 1;
         self.0.connection_tasks.set(count);
@@ -303,7 +306,7 @@ struct PanicGuard(Arc<Shared>);
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail();
+            self.0.fail(PANICKED);
         }
     }
 }
@@ -318,7 +321,7 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.fail();
+            self.shared.fail(PANICKED);
         }
         self.shared.thread_ended(self.id);
     }
@@ -331,9 +334,9 @@ fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-async fn run(shared: Arc<Shared>, id: ShardId) {
-    let thread = Rc::new(Thread::new(shared, id));
-    if id.index() == 0 {
+async fn run(shared: Arc<Shared>, shard: Shard) {
+    let thread = Rc::new(Thread::new(shared, shard));
+    if thread.id.index() == 0 {
         system::start(&thread);
     }
     // A task like those of the connections, so that it takes turns with them.
@@ -344,6 +347,7 @@ async fn run(shared: Arc<Shared>, id: ShardId) {
     }
 }
 
+const PANICKED: &str = "a broker thread panicked";
 /// What one read takes in: more only delays the others, less costs system calls.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 const OWN_WAKE_SEARCH: usize = 8;
@@ -354,16 +358,19 @@ mod tests {
     use crate::config::BrokerConfig;
     use crate::error::Stopped;
     use crate::hooks::Hooks;
+    use crate::shared::Ground;
 
     /// A thread without a driver, for tasks to run on.
     fn on_thread<F: Future<Output = ()>>(test: impl FnOnce(Rc<Thread>) -> F) {
         let config = BrokerConfig::default();
         let mut core = config.core.clone();
         core.shards = 1;
-        let shared = Arc::new(Shared::new(config, core, Hooks::default()));
+        let ground = Ground::in_memory(core);
+        let shared = Arc::new(Shared::new(config, Hooks::default(), ground));
         let id = ShardId::new(0).expect("a shard");
+        let shard = Shard::new(id, Arc::clone(&shared.core));
         let runtime = runtime().expect("a runtime");
-        runtime.block_on(async { test(Rc::new(Thread::new(shared, id))).await });
+        runtime.block_on(async { test(Rc::new(Thread::new(shared, shard))).await });
     }
 
     #[test]

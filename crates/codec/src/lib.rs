@@ -60,7 +60,7 @@
 //! * `tokio-util`: `Codec`, for `tokio_util::codec::Framed`.
 //! * `arbitrary`: [`Packet`] implements `arbitrary::Arbitrary`, for fuzzing and property tests.
 //!
-//! The minimum Rust version is 1.88; raising it is a minor release.
+//! The minimum Rust version is 1.90; raising it is a minor release.
 
 #[cfg(feature = "arbitrary")]
 mod arbitrary;

@@ -43,7 +43,7 @@
 //! of [`Address`].
 //!
 //! # Versions
-//! Rust 1.88 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`
+//! Rust 1.90 or newer. Before 1.0 a minor release may change the API; the public API exposes `std`
 //! and `tokio` types only.
 
 mod accept;

@@ -190,7 +190,8 @@ pub enum Refused<M> {
     /// The connection is not established, or is closing.
     #[error("not connected")]
     NotConnected(M),
-    /// What the session had open is to be resent first [MQTT-4.6.0-1].
+    /// What the session had open is to be resent first, or QoS 2 messages that were prepared are to be sent
+    /// first [MQTT-4.6.0-1].
     #[error("open publications are to be resent first")]
     Resending(M),
     /// The server takes no such QoS [MQTT-3.2.2-11].

@@ -1,5 +1,6 @@
 //! The flow of messages over one connection: what servers and clients do alike.
 
+mod prepare;
 mod resume;
 
 use std::num::NonZeroU16;
@@ -376,7 +377,7 @@ impl<M> Flow<M> {
         }
         let acknowledged = deliver.qos != QoS::AtMostOnce;
         if acknowledged {
-            if self.resume.is_some() {
+            if self.resume.is_some() || self.would_overtake(deliver.qos) {
                 return Err(Refused::Resending(item));
             }
             // [MQTT-4.9.0-2]
@@ -388,8 +389,8 @@ impl<M> Flow<M> {
         let target = self.target(delivery, deliver.retain, deliver.subscription_ids);
         if let Err(unsent) = self.put_publish(fan_out, target) {
             return Err(match unsent {
-                Unsent::TooLarge => Refused::TooLarge(item),
-                Unsent::OutputFull => Refused::OutputFull(item),
+                NotWritten::TooLarge => Refused::TooLarge(item),
+                NotWritten::OutputFull => Refused::OutputFull(item),
             });
         }
         if acknowledged {
@@ -459,18 +460,22 @@ impl<M> Flow<M> {
         &mut self,
         fan_out: &mut FanOut<'_>,
         mut target: FanOutTarget<'_>,
-    ) -> Result<(), Unsent> {
+    ) -> Result<(), NotWritten> {
         let topic = fan_out.source().topic;
         target.topic = self.topic_form(topic);
         let size_max = self.limits.packet_size_max;
-        let mut length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
+        let mut length = fan_out
+            .encoded_len(&target)
+            .map_err(|_| NotWritten::TooLarge)?;
         if length > size_max && target.topic != TopicForm::Name {
             // It may be the alias that makes it too large: beside the name, or longer than a short one.
             target.topic = TopicForm::Name;
-            length = fan_out.encoded_len(&target).map_err(|_| Unsent::TooLarge)?;
+            length = fan_out
+                .encoded_len(&target)
+                .map_err(|_| NotWritten::TooLarge)?;
         }
         if length > size_max && !mutant!(PacketSizeIgnored) {
-            return Err(Unsent::TooLarge);
+            return Err(NotWritten::TooLarge);
         }
         if let Some(aliases) = &mut self.sent_aliases
             && mutant!(AliasNotWritten)
@@ -478,10 +483,10 @@ impl<M> Flow<M> {
             aliases.note_sent(topic, target.topic);
         }
         if !fits_output(&self.output, length, self.limits.output_bytes_max) {
-            return Err(Unsent::OutputFull);
+            return Err(NotWritten::OutputFull);
         }
         let written = fan_out.write(&target, &mut self.output);
-        written.map_err(|_| Unsent::TooLarge)?;
+        written.map_err(|_| NotWritten::TooLarge)?;
         if let Some(aliases) = &mut self.sent_aliases {
             aliases.note_sent(topic, target.topic);
         }
@@ -612,7 +617,7 @@ impl<M> Flow<M> {
 }
 
 /// Why a PUBLISH is not in the output.
-enum Unsent {
+enum NotWritten {
     TooLarge,
     OutputFull,
 }

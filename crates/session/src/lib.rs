@@ -49,6 +49,8 @@
 //! * An event borrows from the input only. It is acted upon before the next packet is handled.
 //! * QoS 1 arrives at least once and QoS 2 exactly once, each in order, across any number of connections, as long as both
 //!   sides hand their [`SessionState`] on and acknowledge what they have made safe.
+//! * Exactly once holds across a restart of the server if its session is recorded: a QoS 2 message is
+//!   [prepared](ServerConnection::prepare), and leaves when the record of its packet id is committed.
 //! * A quota is never exceeded, a packet id in use is never given out again, and after an own DISCONNECT nothing is
 //!   written.
 //! * Whatever the peer sends, nothing panics. What it breaks is a [`ProtocolError`] with a reason code and a clause,

@@ -1,10 +1,15 @@
 //! The exchanges this side has started: their packet ids, phases and order.
 
+mod packet_ids;
+mod prepared;
+
 use std::collections::VecDeque;
 
 use whimbrel_codec::{PacketId, QoS};
 
 use crate::state::{Exchange, RestoreError, Stage};
+
+use self::packet_ids::{SPAN_MAX, advance, age, distance};
 
 /// Every open exchange of one session in the order of first sending.
 ///
@@ -15,7 +20,13 @@ use crate::state::{Exchange, RestoreError, Stage};
 /// ```text
 ///            open_publish QoS 1                  PUBACK
 ///   (free) ────────────────────▶ AwaitPubAck ──────────────────────▶ (free)
-///            open_publish QoS 2                  PUBREC ≥ 0x80
+///            prepare (QoS 2)
+///   (free) ────────────────────▶ AwaitIdRecord
+///                                  │ recorded, connection lost
+///                                  ▼             abandoned
+///                              AwaitSending ───────────────────────▶ (free)
+///                                  │ PUBLISH is sent
+///            open_publish QoS 2    ▼             PUBREC ≥ 0x80
 ///   (free) ────────────────────▶ AwaitPubRec ──────────────────────▶ (free)
 ///                                  │     ▲
 ///                    PUBREC < 0x80 │     │ connection lost
@@ -27,6 +38,9 @@ use crate::state::{Exchange, RestoreError, Stage};
 ///            open_request                        SUBACK, UNSUBACK, connection lost
 ///   (free) ────────────────────▶ Request ──────────────────────────▶ (free)
 /// ```
+///
+/// Any acknowledgement of a PUBLISH that was never sent breaks the protocol, as every other does that
+/// no arrow is for.
 #[derive(Debug)]
 pub(crate) struct OutboundWindow<M> {
     /// Invariant: the first slot is never free.
@@ -37,8 +51,11 @@ pub(crate) struct OutboundWindow<M> {
     left: u64,
     /// Slots that are not free.
     open: usize,
-    /// Slots whose PUBLISH went out on this connection: the units of send quota in use.
+    /// Slots whose PUBLISH went out on this connection, or is prepared to: the units of send quota in use.
     in_flight: usize,
+    /// The first exchange that was prepared on this connection and is not sent: its phase is
+    /// `AwaitIdRecord` or `AwaitSending`.
+    prepared: Option<PacketId>,
     /// Rank of the next PUBREC.
     next_rank: u64,
 }
@@ -72,20 +89,22 @@ pub(crate) enum Received {
 }
 
 /// A PUBLISH that has not been sent on this connection.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unsent<'a, M> {
     pub(crate) position: Position,
     pub(crate) packet_id: PacketId,
     pub(crate) qos: QoS,
+    /// On no connection before either.
+    pub(crate) is_never_sent: bool,
     pub(crate) item: &'a M,
 }
 
 /// What became of an exchange that is not resent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abandoned<M> {
-    /// QoS 1: over.
+    /// QoS 1, or never sent: over.
     Ended(M),
-    /// QoS 2: goes on with PUBREL.
+    /// QoS 2 that was sent before: goes on with PUBREL.
     Released,
 }
 
@@ -99,7 +118,8 @@ enum Slot<M> {
 #[derive(Debug)]
 struct Open<M> {
     phase: Phase,
-    /// The PUBLISH of this exchange went out on this connection and holds a unit of quota.
+    /// The PUBLISH of this exchange went out on this connection, or is prepared to, and holds a unit of
+    /// quota.
     in_flight: bool,
     item: M,
 }
@@ -111,6 +131,10 @@ struct Open<M> {
 )]
 enum Phase {
     AwaitPubAck,
+    /// Its id waits for its record; the PUBLISH was never sent.
+    AwaitIdRecord,
+    /// Its id is recorded; the PUBLISH was never sent.
+    AwaitSending,
     AwaitPubRec,
     /// PUBREC came as the `rank`-th; PUBREL waits for its record.
     AwaitPubRelRecord {
@@ -130,6 +154,7 @@ impl<M> OutboundWindow<M> {
             left: 0,
             open: 0,
             in_flight: 0,
+            prepared: None,
             next_rank: 0,
         }
     }
@@ -139,7 +164,8 @@ impl<M> OutboundWindow<M> {
         self.open == 0
     }
 
-    /// Exchanges whose PUBLISH went out on this connection and that are not over [U5-107].
+    /// Exchanges whose PUBLISH went out on this connection, or is prepared to, and that are not over
+    /// [U5-107].
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -193,7 +219,7 @@ impl<M> OutboundWindow<M> {
             None | Some(Slot::Free) => Ok(Received::Unknown),
             Some(Slot::Request(_)) => Err(WrongAck),
             Some(Slot::Open(open)) => match open.phase {
-                Phase::AwaitPubAck => Err(WrongAck),
+                Phase::AwaitPubAck | Phase::AwaitIdRecord | Phase::AwaitSending => Err(WrongAck),
                 Phase::AwaitPubRelRecord { .. } => Ok(Received::AwaitsRecord),
                 Phase::AwaitPubComp { .. } => Ok(Received::Repeated),
                 Phase::AwaitPubRec => {
@@ -214,7 +240,7 @@ impl<M> OutboundWindow<M> {
             Slot::Free => Ok(None),
             Slot::Request(_) => Err(WrongAck),
             Slot::Open(open) => match open.phase {
-                Phase::AwaitPubAck => Err(WrongAck),
+                Phase::AwaitPubAck | Phase::AwaitIdRecord | Phase::AwaitSending => Err(WrongAck),
                 // Its record is under way; the exchange goes on with PUBREL, which the peer
                 // answers whatever it knows.
                 Phase::AwaitPubRelRecord { .. } => Ok(None),
@@ -266,7 +292,8 @@ impl<M> OutboundWindow<M> {
     }
 
     /// The connection is gone: requests end, since they are no part of a session, and a PUBREC
-    /// whose record was not confirmed counts as not received.
+    /// whose record was not confirmed counts as not received. The record of an id counts as written,
+    /// since a next connection is accepted only when it is.
     pub(crate) fn suspend(&mut self) {
         for slot in &mut self.slots {
             match slot {
@@ -277,48 +304,48 @@ impl<M> OutboundWindow<M> {
                 }
                 Slot::Open(open) => {
                     open.in_flight = false;
-                    if matches!(open.phase, Phase::AwaitPubRelRecord { .. }) {
-                        open.phase = Phase::AwaitPubRec;
+                    match open.phase {
+                        Phase::AwaitPubRelRecord { .. } => open.phase = Phase::AwaitPubRec,
+                        Phase::AwaitIdRecord => open.phase = Phase::AwaitSending,
+                        Phase::AwaitPubAck
+                        | Phase::AwaitSending
+                        | Phase::AwaitPubRec
+                        | Phase::AwaitPubComp { .. } => {}
                     }
                 }
             }
         }
         self.in_flight = 0;
+        self.prepared = None;
         self.drop_front_holes();
         self.slots.shrink_to_fit();
     }
 
-    /// The first PUBLISH at or after `from` that has not been sent on this connection.
+    /// The first PUBLISH at or after `from` that has not been sent on this connection, and was not
+    /// prepared on it.
     pub(crate) fn unsent_from(&self, from: Position) -> Option<Unsent<'_, M>> {
         let start = usize::try_from(from.0.saturating_sub(self.left)).ok()?;
-        let slots = self.slots.iter().enumerate().skip(start);
-        slots
-            .filter_map(|(index, slot)| match slot {
-                Slot::Open(open) if !open.in_flight => {
-                    let qos = open.phase.unacknowledged()?;
-                    Some(Unsent {
-                        position: Position(self.left + index as u64),
-                        packet_id: advance(self.first, index),
-                        qos,
-                        item: &open.item,
-                    })
-                }
-                _ => None,
-            })
-            .next()
+        let (index, open) = self.find_from(start, |open| {
+            !open.in_flight && open.phase.unacknowledged().is_some()
+        })?;
+        self.unsent(index, open)
     }
 
-    /// The PUBLISH of this exchange goes out again, now on this connection.
-    pub(crate) fn mark_in_flight(&mut self, packet_id: PacketId) {
-        if let Some(Slot::Open(open)) = self.slot_mut(packet_id)
-            && !std::mem::replace(&mut open.in_flight, true)
-        {
-            self.in_flight += 1;
+    /// The PUBLISH of this exchange goes out now, on this connection.
+    pub(crate) fn mark_sent(&mut self, packet_id: PacketId) {
+        if let Some(Slot::Open(open)) = self.slot_mut(packet_id) {
+            if open.phase.is_never_sent() {
+                open.phase = Phase::AwaitPubRec;
+            }
+            if !std::mem::replace(&mut open.in_flight, true) {
+                self.in_flight += 1;
+            }
         }
+        self.pass_prepared(packet_id);
     }
 
-    /// Gives up resending a PUBLISH. A QoS 1 exchange is over; a QoS 2 one goes on with PUBREL,
-    /// since the peer may hold the id from the first sending.
+    /// Gives up sending a PUBLISH. A QoS 1 exchange is over, and one that was never sent; another of
+    /// QoS 2 goes on with PUBREL, since the peer may hold the id from the first sending.
     pub(crate) fn abandon(&mut self, packet_id: PacketId) -> Option<Abandoned<M>> {
         let rank = self.next_rank;
         let Some(Slot::Open(open)) = self.slot_mut(packet_id) else {
@@ -326,6 +353,10 @@ impl<M> OutboundWindow<M> {
         };
         match open.phase {
             Phase::AwaitPubAck => self.close(packet_id).map(Abandoned::Ended),
+            Phase::AwaitIdRecord | Phase::AwaitSending => {
+                self.pass_prepared(packet_id);
+                self.close(packet_id).map(Abandoned::Ended)
+            }
             Phase::AwaitPubRec => {
                 open.phase = Phase::AwaitPubComp { rank };
                 self.next_rank += 1;
@@ -364,17 +395,7 @@ impl<M> OutboundWindow<M> {
 
     /// Open exchanges in the order of first sending.
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = Exchange<&M>> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(index, slot)| match slot {
-                Slot::Open(open) => Some(Exchange {
-                    packet_id: advance(self.first, index),
-                    stage: open.phase.stage(),
-                    item: &open.item,
-                }),
-                Slot::Free | Slot::Request(_) => None,
-            })
+        self.exchanges_by(Phase::stage)
     }
 
     /// Takes the window apart: open exchanges in the order of first sending.
@@ -435,6 +456,13 @@ impl<M> OutboundWindow<M> {
         debug_assert!(self.slots.len() <= SPAN_MAX);
         debug_assert!(self.in_flight <= self.open && self.open <= self.slots.len());
         debug_assert!(!matches!(self.slots.front(), Some(Slot::Free)));
+        debug_assert!(
+            self.prepared.is_none_or(|packet_id| {
+                let slot = self.slot(packet_id);
+                matches!(slot, Slot::Open(open) if open.in_flight && open.phase.is_never_sent())
+            }),
+            "what is prepared and not sent is found"
+        );
     }
 
     fn push(&mut self, slot: Slot<M>) -> PacketId {
@@ -443,6 +471,43 @@ impl<M> OutboundWindow<M> {
         self.slots.push_back(slot);
         self.open += 1;
         packet_id
+    }
+
+    fn exchanges_by(&self, stage: fn(Phase) -> Stage) -> impl Iterator<Item = Exchange<&M>> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(move |(index, slot)| match slot {
+            Slot::Open(open) => Some(Exchange {
+                packet_id: advance(self.first, index),
+                stage: stage(open.phase),
+                item: &open.item,
+            }),
+            Slot::Free | Slot::Request(_) => None,
+        })
+    }
+
+    /// The first exchange from the slot `start` on that is `wanted`, and the index of its slot.
+    fn find_from(
+        &self,
+        start: usize,
+        wanted: impl Fn(&Open<M>) -> bool,
+    ) -> Option<(usize, &Open<M>)> {
+        let slots = self.slots.iter().enumerate().skip(start);
+        slots
+            .filter_map(|(index, slot)| match slot {
+                Slot::Open(open) if wanted(open) => Some((index, open)),
+                _ => None,
+            })
+            .next()
+    }
+
+    fn unsent<'a>(&self, index: usize, open: &'a Open<M>) -> Option<Unsent<'a, M>> {
+        Some(Unsent {
+            position: Position(self.left + index as u64),
+            packet_id: advance(self.first, index),
+            qos: open.phase.unacknowledged()?,
+            is_never_sent: open.phase.is_never_sent(),
+            item: &open.item,
+        })
     }
 
     fn slot(&self, packet_id: PacketId) -> &Slot<M> {
@@ -484,7 +549,7 @@ impl Phase {
     fn unacknowledged(self) -> Option<QoS> {
         match self {
             Self::AwaitPubAck => Some(QoS::AtLeastOnce),
-            Self::AwaitPubRec => Some(QoS::ExactlyOnce),
+            Self::AwaitIdRecord | Self::AwaitSending | Self::AwaitPubRec => Some(QoS::ExactlyOnce),
             Self::AwaitPubRelRecord { .. } | Self::AwaitPubComp { .. } => None,
         }
     }
@@ -492,39 +557,14 @@ impl Phase {
     fn stage(self) -> Stage {
         match self {
             Self::AwaitPubAck => Stage::AwaitPubAck,
-            Self::AwaitPubRec | Self::AwaitPubRelRecord { .. } => Stage::AwaitPubRec,
+            Self::AwaitIdRecord
+            | Self::AwaitSending
+            | Self::AwaitPubRec
+            | Self::AwaitPubRelRecord { .. } => Stage::AwaitPubRec,
             Self::AwaitPubComp { rank } => Stage::AwaitPubComp { rank },
         }
     }
 }
-
-/// The id `steps` after `packet_id`; 65,535 is followed by 1 [MQTT-2.2.1-3] [MQTT-2.2.1-4].
-fn advance(packet_id: PacketId, steps: usize) -> PacketId {
-    let index = (usize::from(packet_id.get()) - 1 + steps) % SPAN_MAX;
-    let id = u16::try_from(index + 1).ok().and_then(PacketId::new);
-    id.expect("1 to 65,535 after the remainder")
-}
-
-/// Steps from `from` to `to`, 0 to 65,534.
-fn distance(from: PacketId, to: PacketId) -> usize {
-    let (from, to) = (usize::from(from.get()), usize::from(to.get()));
-    if to >= from {
-        to - from
-    } else {
-        to + SPAN_MAX - from
-    }
-}
-
-/// Steps from `packet_id` to `next`, 1 to 65,535: the id about to be taken is the oldest there is.
-fn age(packet_id: PacketId, next: PacketId) -> usize {
-    match distance(packet_id, next) {
-        0 => SPAN_MAX,
-        steps => steps,
-    }
-}
-
-/// Every packet id there is.
-const SPAN_MAX: usize = u16::MAX as usize;
 
 #[cfg(test)]
 mod tests {
@@ -642,7 +682,7 @@ mod tests {
             .unsent_from(Position::default())
             .expect("three are unsent");
         let position = first.position;
-        window.mark_in_flight(id(1));
+        window.mark_sent(id(1));
         assert_eq!(window.pub_ack(id(1)), Ok(Some(0)));
         let next = window.unsent_from(position).expect("two are unsent");
         assert_eq!(next.packet_id, id(2));

@@ -29,14 +29,14 @@ pub struct SessionParts<M> {
     pub held: Vec<PacketId>,
 }
 
-/// A QoS 1 or 2 publication that this side has sent and that is not over.
+/// A QoS 1 or 2 publication that this side has sent, or prepared, and that is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange<M> {
     /// The id of the exchange.
     pub packet_id: PacketId,
     /// How far it is.
     pub stage: Stage,
-    /// What the caller gave to `deliver` or `publish`.
+    /// What the caller gave to `deliver`, `prepare` or `publish`.
     pub item: M,
 }
 
@@ -45,7 +45,7 @@ pub struct Exchange<M> {
 pub enum Stage {
     /// QoS 1: PUBLISH was sent.
     AwaitPubAck,
-    /// QoS 2: PUBLISH was sent.
+    /// QoS 2: PUBLISH was sent, or is prepared.
     AwaitPubRec,
     /// QoS 2: PUBREL was sent, or at least recorded.
     AwaitPubComp {
@@ -91,6 +91,19 @@ impl<M> SessionState<M> {
         self.outbound.exchanges()
     }
 
+    /// Open exchanges of this side in the order of first sending, as a record makes them; see
+    /// [`ServerConnection::exchanges_to_record`](crate::ServerConnection::exchanges_to_record).
+    ///
+    /// Without a connection no PUBREC waits for its record: these are the [`exchanges`](Self::exchanges).
+    pub fn exchanges_to_record(&self) -> impl Iterator<Item = Exchange<&M>> {
+        self.outbound.exchanges_to_record()
+    }
+
+    /// Whether the exchange with this id was prepared and its PUBLISH was sent on no connection.
+    pub fn is_never_sent(&self, packet_id: PacketId) -> bool {
+        self.outbound.is_never_sent(packet_id)
+    }
+
     /// Ids of QoS 2 publications of the peer that it has not released, ascending.
     pub fn held(&self) -> impl ExactSizeIterator<Item = PacketId> {
         self.inbound.held()
@@ -127,6 +140,9 @@ impl<M> SessionState<M> {
     }
 
     /// Puts a state together again.
+    ///
+    /// The parts don't say whether a message was prepared only: every open one counts as sent before, and is
+    /// sent again with DUP.
     ///
     /// # Errors
     ///

@@ -228,6 +228,10 @@ const SWITCHES: &[Switch] = switches! {
     "half-open" => faults.half_open,
     "slow-readers" => faults.slow_readers,
     "slow-backlog" => faults.slow_backlog,
+    "disk-errors" => faults.disk_errors,
+    "disk-full" => faults.disk_full,
+    "reshards" => faults.reshards,
+    "redb" => redb,
     "garbage" => faults.garbage,
     "long-pauses" => faults.long_pauses,
     "storms" => features.storms,
@@ -263,6 +267,7 @@ const SIZES: &[Size] = sizes! {
     "link-bytes" => link_capacity, 64..=65_536, 65_536;
     "piece-bytes" => piece_max, 1..=65_536, 65_536;
     "shard-window" => core.limits.shard_window_bytes, 1..=1 << 20, 1 << 20;
+    "queue-window" => core.limits.queue_window_messages, 1..=1_000, 1_000;
     "step-budget" => core.limits.step_budget, 1..=4_096, 4_096;
     "output-bytes" => core.connection.output_bytes_max, 64..=262_144, 262_144;
 };

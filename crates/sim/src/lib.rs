@@ -30,9 +30,9 @@
 mod changes;
 mod client;
 mod crash;
-mod disk;
 mod finding;
 mod honest;
+mod journal;
 mod link;
 mod local;
 mod ops;

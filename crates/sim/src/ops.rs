@@ -54,7 +54,8 @@ impl World {
     pub(crate) fn fault(&mut self) {
         let faults = self.plan.faults;
         match self.rng.below(12) {
-            0 if faults.crashes && self.rng.percent(8) => return self.crash(),
+            0 if faults.crashes && self.rng.percent(8) => return self.doom(),
+            2 if faults.disk_full && self.rng.percent(30) => return self.fill_disk(),
             1 if faults.clock_jumps && self.rng.percent(20) => return self.set_clock(),
             _ => {}
         }

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) queues_are_small: bool,
     pub(crate) features: Features,
     pub(crate) faults: Faults,
+    /// The journal is the store that runs in production, not the plain one.
+    pub(crate) redb: bool,
     /// The longest latency of a link.
     pub(crate) latency_ms_max: u64,
     /// Bytes a pipe of a link takes.
@@ -78,6 +80,12 @@ pub(crate) struct Faults {
     pub(crate) clock_jumps: bool,
     /// Shards seldom get to what they have put off.
     pub(crate) slow_backlog: bool,
+    /// Writes and syncs fail, and the process ends.
+    pub(crate) disk_errors: bool,
+    /// There is no room on the disk for a while.
+    pub(crate) disk_full: bool,
+    /// A process that starts has another number of shards than the one before.
+    pub(crate) reshards: bool,
 }
 
 impl Plan {
@@ -97,7 +105,7 @@ impl Plan {
         let faults = draw_faults(rng);
         let sizes_matter = rng.percent(15);
         // MQTT 3.1 has no Session Present: its clients can't know that a session is gone.
-        let sessions_expire = faults.crashes
+        let sessions_expire = faults.crashes && !core.journal
             || core
                 .v3_session_expiry_secs
                 .min(core.session_expiry_secs_max)
@@ -146,6 +154,7 @@ impl Plan {
                 aliases: false,
             },
             faults,
+            redb: false,
             latency_ms_max: rng.pick(&[0, 0, 5, 40]),
             link_capacity: rng.pick(&[64, 512, 4_096, 65_536]),
             piece_max: rng.pick(&[3, 40, 700, 65_536]),
@@ -155,8 +164,21 @@ impl Plan {
         plan.topic_alias_max = rng.pick(&[1, 2, 3, 16]);
         plan.core.connection.sent_topic_alias_max = rng.pick(&[1, 4, 16]);
         plan.client.sent_topic_alias_max = rng.pick(&[0, 1, 4]);
+        plan.redb = rng.percent(REDB_PERCENT);
+        plan.faults.disk_errors = rng.percent(30);
+        plan.faults.disk_full = rng.percent(20);
+        plan.faults.reshards = rng.percent(50);
         plan.settle();
         plan
+    }
+
+    /// Whether queues may be so long that a part of them is on the disk only.
+    pub(crate) fn queues_spill(&self) -> bool {
+        let limits = &self.core.limits;
+        let is_narrow = limits.queue_window_messages < ROOMY
+            || limits.queue_window_bytes < CoreLimits::default().queue_window_bytes
+            || self.queues_are_small;
+        self.core.journal && is_narrow
     }
 
     /// Makes the parts agree that were set by hand.
@@ -176,8 +198,12 @@ impl Plan {
             self.topic_alias_max = 0;
             self.client.sent_topic_alias_max = 0;
         }
+        self.faults.disk_errors &= self.faults.crashes && self.core.journal;
+        self.faults.disk_full &= self.core.journal;
+        self.redb &= self.core.journal;
         for persona in &mut self.clients {
-            persona.is_durable &= persona.version != ProtocolVersion::V31 || !self.faults.crashes;
+            let may_vanish = self.faults.crashes && !self.core.journal;
+            persona.is_durable &= persona.version != ProtocolVersion::V31 || !may_vanish;
         }
     }
 }
@@ -193,12 +219,15 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         crashes: rng.percent(25),
         clock_jumps: rng.percent(25),
         slow_backlog: rng.percent(25),
+        disk_errors: false,
+        disk_full: false,
+        reshards: false,
     }
 }
 
 fn draw_core(rng: &mut Rng) -> CoreConfig {
     let mut core = CoreConfig::default();
-    core.shards = rng.pick(&[1, 1, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8]);
+    core.shards = draw_shards(rng);
     core.placement_seed = rng.next();
     core.seed = rng.next();
     core.journal = rng.percent(50);
@@ -219,6 +248,10 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     limits.group_credit = rng.pick(&[1, 3, 256]);
     limits.match_cache_topics = rng.pick(&[0, 2, 16_384]);
     limits.step_budget = rng.pick(&[1, 2, 5, 4_096, 4_096, 4_096]);
+    if rng.percent(40) {
+        limits.queue_window_messages = rng.between(1, 6) as usize;
+        limits.queue_window_bytes = rng.pick(&[1, 600, 1 << 20]);
+    }
     if rng.percent(15) {
         limits.queue_messages_max = rng.between(1, 20) as usize;
         limits.clean_queue_messages_max = rng.between(1, 20) as usize;
@@ -232,6 +265,11 @@ fn draw_core(rng: &mut Rng) -> CoreConfig {
     core
 }
 
+/// How many shards a process has.
+pub(crate) fn draw_shards(rng: &mut Rng) -> usize {
+    rng.pick(&[1, 1, 2, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8])
+}
+
 fn window(rng: &mut Rng) -> NonZeroU16 {
     let size = match rng.below(4) {
         0 => 1,
@@ -240,6 +278,9 @@ fn window(rng: &mut Rng) -> NonZeroU16 {
     };
     NonZeroU16::new(size).unwrap_or(NonZeroU16::MIN)
 }
+
+/// So many seeds with a journal in a hundred have the store that runs in production.
+const REDB_PERCENT: u64 = 25;
 
 /// Queues of at least so many messages never fill up in a run.
 const ROOMY: usize = 1_000;

@@ -1,5 +1,5 @@
-//! The simulated broker process: shards, their index, what is under way between them, journals
-//! that commit late, and the pump of each connection.
+//! The simulated broker process: shards, their index, what is under way between them, a journal
+//! that commits late, and the pump of each connection.
 
 mod local;
 
@@ -10,12 +10,13 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus, LocalOutcome,
-    Now, Shard, ShardId, ShardMessage, UnixMillis, Verdict, placement,
+    Batch, ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus,
+    JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict,
+    placement,
 };
 
 use crate::client::client_number;
-use crate::disk::Disk;
+use crate::journal::{Committed, Committer, Disk, Loaded};
 use crate::oracle::{Arrival, ArrivalWill, Gated, Oracle};
 use crate::payload;
 use crate::plan::Plan;
@@ -32,7 +33,14 @@ pub(crate) struct Process {
     shards: Vec<RefCell<Shard>>,
     /// Messages between shards, first in, first out for each ordered pair.
     hops: Vec<VecDeque<Hop>>,
-    disks: Vec<Box<dyn Disk>>,
+    /// With a journal only.
+    committer: Option<Committer>,
+    /// Messages are refused for want of room on the disk.
+    disk_full: bool,
+    /// It has died of its journal, or by chance: it does nothing any more.
+    is_dead: bool,
+    /// Turns of shards until it dies.
+    turns_left: Option<u32>,
     sockets: BTreeMap<usize, Socket>,
     by_key: BTreeMap<(usize, ConnectionKey), usize>,
     /// Outcomes of in-process clients that nobody has looked at.
@@ -82,36 +90,68 @@ struct Socket {
 }
 
 impl Process {
-    /// Starts for the `incarnation`-th time after the first, on the disks of the process before.
-    pub(crate) fn new(plan: &Plan, incarnation: u32, disks: Vec<Box<dyn Disk>>) -> Self {
+    /// Starts for the `life`-th time after the first, with what is on the disk if there is one.
+    pub(crate) fn start(
+        plan: &Plan,
+        life: u32,
+        disk: Option<&mut Box<dyn Disk>>,
+        around: &mut Around<'_>,
+    ) -> Result<Self, JournalError> {
         let mut config = plan.core.clone();
-        config.incarnation = incarnation;
+        config.incarnation = life;
+        let mut journal = disk.map(|disk| disk.open()).transpose()?;
+        let mut index = Index::new(config.seed, &config.limits);
+        if let Some(journal) = &journal {
+            config.incarnation = journal.incarnation();
+            index = index.journaled();
+        }
         let config = Arc::new(config);
+        let mut recovery = Recovery::new(&config, &index, around.env(&index).now);
+        if let Some(journal) = &mut journal {
+            journal.replay(&mut |item| recovery.apply(item))?;
+        }
+        let shards = recovery.finish()?.into_iter().map(RefCell::new).collect();
         let count = config.shards;
-        let shards = (0..count)
-            .filter_map(ShardId::new)
-            .map(|id| RefCell::new(Shard::new(id, Arc::clone(&config))))
-            .collect();
-        Self {
-            index: Index::new(config.seed, &config.limits),
+        let mut process = Self {
+            index,
             shards,
             hops: (0..count * count).map(|_| VecDeque::new()).collect(),
-            disks,
+            committer: journal.map(|journal| Committer::new(journal, count)),
+            disk_full: false,
+            is_dead: false,
+            turns_left: None,
             sockets: BTreeMap::new(),
             by_key: BTreeMap::new(),
             outcomes: Vec::new(),
             config,
+        };
+        around.oracle.restarted();
+        for shard in 0..count {
+            process.drain(around, shard);
         }
+        process.look_at_disk(around);
+        process.handle_timeouts(around);
+        Ok(process)
     }
 
-    /// How many processes there were before.
-    pub(crate) fn incarnation(&self) -> u32 {
-        self.config.incarnation
+    /// Whether it does nothing any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead
     }
 
-    /// The disks, for the process that follows this one.
-    pub(crate) fn take_disks(&mut self) -> Vec<Box<dyn Disk>> {
-        std::mem::take(&mut self.disks)
+    /// The batch whose commit it died of.
+    pub(crate) fn take_failed(&mut self) -> Option<(Vec<u64>, Batch)> {
+        self.committer.as_mut()?.take_failed()
+    }
+
+    /// It dies in so many turns of its shards.
+    pub(crate) fn doom(&mut self, turns: u32) {
+        self.turns_left = Some(turns);
+    }
+
+    /// It lives on, if it does.
+    pub(crate) fn spare(&mut self) {
+        self.turns_left = None;
     }
 
     /// Whether a connection was opened to this process and is not closed.
@@ -140,7 +180,7 @@ impl Process {
     pub(crate) fn wants_input(&self, number: usize) -> bool {
         self.sockets
             .get(&number)
-            .is_some_and(|socket| !socket.blocked && !socket.closing)
+            .is_some_and(|socket| !socket.blocked && !socket.closing && !self.is_dead)
     }
 
     /// Whether a connection's CONNECT was handed to its shard.
@@ -153,7 +193,9 @@ impl Process {
     /// Whether a connection has something to do that is no input.
     pub(crate) fn is_woken(&self, number: usize) -> bool {
         self.sockets.get(&number).is_some_and(|socket| {
-            socket.woken || socket.wants_to_write || socket.closing && socket.key.is_some()
+            let waits =
+                socket.woken || socket.wants_to_write || socket.closing && socket.key.is_some();
+            waits && !self.is_dead
         })
     }
 
@@ -262,6 +304,9 @@ impl Process {
 
     /// A connection's transport is gone.
     pub(crate) fn close(&mut self, around: &mut Around<'_>, number: usize) {
+        if self.is_dead {
+            return;
+        }
         let Some(mut socket) = self.sockets.remove(&number) else {
             return;
         };
@@ -275,12 +320,15 @@ impl Process {
             .detach(env, &mut self.shards[shard].borrow_mut());
         self.by_key.remove(&(shard, key));
         self.drain(around, shard);
-        around.oracle.detached(number);
+        if !self.is_dead {
+            around.oracle.detached(number);
+        }
     }
 
     /// Delivers the oldest message from one shard to another, if there is one.
     pub(crate) fn deliver_hop(&mut self, around: &mut Around<'_>, pair: usize) -> bool {
-        let Some(Hop { message, .. }) = self.hops[pair].pop_front() else {
+        let Some(Hop { message, .. }) = self.hops[pair].pop_front().filter(|_| !self.is_dead)
+        else {
             return false;
         };
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
@@ -304,29 +352,99 @@ impl Process {
         true
     }
 
-    /// Commits up to `records` of a shard's journal.
-    pub(crate) fn commit(&mut self, around: &mut Around<'_>, shard: usize, records: u64) -> bool {
-        let disk = &mut self.disks[shard];
-        let records = records.min(disk.unsynced(u64::MAX));
-        if records == 0 {
+    /// Commits the oldest posts, so many of each shard, and what the index's log has; or what found no room before.
+    pub(crate) fn commit(&mut self, around: &mut Around<'_>, posts: &[usize]) -> bool {
+        let Some(committer) = self.committer.as_mut().filter(|_| !self.is_dead) else {
             return false;
+        };
+        let counts = match committer.commit(&self.index, posts, around.now_ms) {
+            Committed::Batch { counts, batch } => {
+                around.oracle.committed(&counts, &batch.retained);
+                counts
+            }
+            Committed::Nothing => return false,
+            Committed::NoRoom => {
+                around
+                    .trace
+                    .note(&[13], || "a commit finds no room".to_owned());
+                self.set_disk_full(around, true);
+                return false;
+            }
+            Committed::Failed(error) => {
+                around
+                    .trace
+                    .note(&[14], || format!("the journal fails: {error:?}"));
+                self.is_dead = true;
+                return false;
+            }
+        };
+        around
+            .trace
+            .note(&[2], || format!("commit {counts:?} records"));
+        for count in &counts {
+            around.trace.note(&[*count], String::new);
         }
-        disk.sync(records);
-        around.trace.note(&[2, shard as u64, records], || {
-            format!("commit {records} records of shard {shard}")
+        for (shard, &records) in counts.iter().enumerate() {
+            if records > 0 && !self.is_dead {
+                let env = around.env(&self.index);
+                self.shards[shard]
+                    .borrow_mut()
+                    .handle_committed(env, records);
+                self.drain(around, shard);
+            }
+        }
+        self.look_at_disk(around);
+        true
+    }
+
+    /// Asks the journal whether there is room for messages.
+    pub(crate) fn look_at_disk(&mut self, around: &mut Around<'_>) {
+        let Some(committer) = self.committer.as_mut().filter(|_| !self.is_dead) else {
+            return;
+        };
+        let is_full = committer.is_full() || committer.waits_for_room();
+        self.set_disk_full(around, is_full);
+    }
+
+    fn set_disk_full(&mut self, around: &mut Around<'_>, is_full: bool) {
+        if std::mem::replace(&mut self.disk_full, is_full) == is_full {
+            return;
+        }
+        around.trace.note(&[15, u64::from(is_full)], || {
+            format!("disk full: {is_full}")
         });
-        around.oracle.committed(shard, records);
+        around.oracle.disk_full(is_full);
+        for shard in &self.shards {
+            shard.borrow_mut().set_disk_full(is_full);
+        }
+    }
+
+    /// Hands a shard the messages that it asked for first, if they were read before `before_ms`.
+    pub(crate) fn hand_loaded(&mut self, around: &mut Around<'_>, before_ms: u64) -> bool {
+        let committer = self.committer.as_mut().filter(|_| !self.is_dead);
+        let Some(loaded) = committer.and_then(|committer| committer.pop_loaded(before_ms)) else {
+            return false;
+        };
+        let Loaded {
+            shard,
+            session,
+            messages,
+            ..
+        } = loaded;
+        around.trace.note(&[16, shard as u64], || {
+            format!("shard {shard} gets {} messages back", messages.len())
+        });
         let env = around.env(&self.index);
         self.shards[shard]
             .borrow_mut()
-            .handle_committed(env, records);
+            .handle_loaded(env, session, messages);
         self.drain(around, shard);
         true
     }
 
     /// Lets a shard go on with what it has put off.
     pub(crate) fn run_backlog(&mut self, around: &mut Around<'_>, shard: usize) -> bool {
-        if !self.shards[shard].borrow().has_backlog() {
+        if self.is_dead || !self.shards[shard].borrow().has_backlog() {
             return false;
         }
         around
@@ -340,8 +458,8 @@ impl Process {
 
     /// When a shard has something to do next.
     pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
-        self.shards
-            .iter()
+        let living = self.shards.iter().filter(|_| !self.is_dead);
+        living
             .filter_map(|shard| shard.borrow().poll_timeout())
             .map(|tick| tick.0)
             .min()
@@ -354,7 +472,7 @@ impl Process {
                 .borrow()
                 .poll_timeout()
                 .is_some_and(|tick| tick.0 <= around.now_ms);
-            if due {
+            if due && !self.is_dead {
                 around
                     .trace
                     .note(&[4, shard as u64], || format!("timers of shard {shard}"));
@@ -376,9 +494,16 @@ impl Process {
                 moved |= self.deliver_hop(around, pair);
             }
         }
-        for shard in 0..self.shards.len() {
-            let old = self.disks[shard].unsynced(before_ms);
-            moved |= self.commit(around, shard, old);
+        let older = |committer: &Committer| {
+            let shards = 0..self.shards.len();
+            let posts = shards.map(|shard| committer.older(shard, before_ms));
+            posts.collect::<Vec<_>>()
+        };
+        if let Some(posts) = self.committer.as_ref().map(older) {
+            moved |= self.commit(around, &posts);
+        }
+        while self.hand_loaded(around, before_ms) {
+            moved = true;
         }
         moved
     }
@@ -400,6 +525,16 @@ impl Process {
     /// Shards.
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// Does what the journal has put off.
+    pub(crate) fn maintain(&mut self) -> Result<(), JournalError> {
+        self.committer.as_mut().map_or(Ok(()), Committer::maintain)
+    }
+
+    /// Closes the journal, for good.
+    pub(crate) fn drop_journal(&mut self) {
+        self.committer = None;
     }
 
     /// Removes retained messages that have expired.
@@ -433,7 +568,7 @@ impl Process {
     }
 
     fn handle_input(&mut self, around: &mut Around<'_>, number: usize, bytes: &[u8]) {
-        let Some(socket) = self.sockets.get_mut(&number) else {
+        let Some(socket) = self.sockets.get_mut(&number).filter(|_| !self.is_dead) else {
             return;
         };
         let env = around.env(&self.index);
@@ -470,7 +605,7 @@ impl Process {
             return written;
         };
         let shard = socket.shard;
-        loop {
+        while !self.is_dead {
             let mut target = self.shards[shard].borrow_mut();
             let Some(output) = target.output(key) else {
                 break;
@@ -504,7 +639,13 @@ impl Process {
     /// Carries a shard's effects to where they go.
     fn drain(&mut self, around: &mut Around<'_>, from: usize) {
         let count = self.shards.len();
+        let env = around.env(&self.index);
+        if self.is_dead {
+            return;
+        }
+        self.shards[from].borrow_mut().seal(env);
         let effects = std::mem::take(self.shards[from].borrow_mut().effects());
+        around.oracle.begin_post(from, effects.append.len());
         for forward in effects.forward {
             self.hops[from * count + forward.to.index()].push_back(Hop {
                 sent_ms: around.now_ms,
@@ -525,8 +666,11 @@ impl Process {
             around.oracle.observed(event);
         }
         for record in &effects.append {
-            self.disks[from].append(around.now_ms, record);
+            around.trace.debug("  ", record);
             around.oracle.recorded(from, record);
+        }
+        if let Some(committer) = &mut self.committer {
+            committer.post(from, around.now_ms, effects.append, effects.load);
         }
         self.outcomes
             .extend(effects.local.into_iter().map(|outcome| {
@@ -536,6 +680,12 @@ impl Process {
                 };
                 (handle, outcome)
             }));
+        if let Some(left) = &mut self.turns_left {
+            match left.checked_sub(1) {
+                Some(rest) => *left = rest,
+                None => self.is_dead = true,
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use whimbrel_broker_core::session::codec::{
 use whimbrel_broker_core::{DropCause, QueueFull, Residue};
 
 use crate::client::{Standing, client_id};
+use crate::journal::View;
 use crate::world::{Part, Pieces, World, wall_ms};
 
 impl World {
@@ -37,6 +38,8 @@ impl World {
     }
 
     fn stop_faults(&mut self) {
+        self.process.spare();
+        self.make_room();
         let links: Vec<_> = self.links.keys().copied().collect();
         for number in links {
             let Some(wire) = self.links.get_mut(&number) else {
@@ -55,7 +58,8 @@ impl World {
         if self.oracle.finding().is_some() {
             return;
         }
-        let withholds = self.plan.core.queue_full == QueueFull::Refuse;
+        let withholds =
+            self.plan.core.queue_full == QueueFull::Refuse || self.oracle.has_been_full();
         for client in &mut self.clients {
             let stuck = client.in_flight() > 0 && !withholds;
             if stuck || client.owes() > 0 || !client.output_is_empty() {
@@ -123,9 +127,10 @@ impl World {
         let after = self.oracle.retained_now();
         let drops = self.process.stats().dropped_total() - drops_before;
         let seen = self.oracle.seen_by(number);
-        let extra = seen
-            .iter()
-            .find(|(topic, key)| before.get(*topic).copied() != **key);
+        let extra = seen.iter().find(|(topic, key)| {
+            let is_known = self.oracle.knows_retained(topic);
+            is_known && before.get(*topic).copied() != **key
+        });
         if let Some((topic, key)) = extra {
             let detail = format!("{key:?} on {topic}, expected {:?}", before.get(topic));
             self.oracle
@@ -198,10 +203,45 @@ impl World {
             .sweep(wall_ms(self.now_ms, self.wall_offset_ms));
         let retained = self.process.index().retained_messages();
         let expected = self.oracle.retained_now().len();
-        if retained != expected {
+        let unknown = self.oracle.retained_unknown();
+        if retained < expected || retained > expected + unknown {
             let detail = format!("{retained} instead of {expected}");
             self.oracle
                 .fail("retained messages are left or missing", detail);
+        }
+        self.check_store_is_empty(retained);
+    }
+
+    /// A store that is opened once more has retained messages and nothing else.
+    fn check_store_is_empty(&mut self, retained: usize) {
+        self.settle();
+        if let Err(error) = self.process.maintain() {
+            let detail = format!("{error:?}");
+            return self
+                .oracle
+                .fail("the journal fails without a fault", detail);
+        }
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        self.process.drop_journal();
+        let view = disk.open().and_then(|mut journal| View::of(&mut *journal));
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => {
+                let detail = format!("{error:?}");
+                return self.oracle.fail("the store can't be read back", detail);
+            }
+        };
+        let left = view.unretained().next().cloned();
+        if let Some(left) = left {
+            self.oracle
+                .fail("the store did not come back to nothing", left);
+        }
+        if view.retained() != retained {
+            let detail = format!("{} of {retained}", view.retained());
+            self.oracle
+                .fail("the store has other retained messages", detail);
         }
     }
 

@@ -6,7 +6,7 @@ use whimbrel_broker_core::session::Tick;
 use whimbrel_broker_core::session::codec::{Connect, Will};
 
 use crate::client::{Client, Standing};
-use crate::disk::{Disk, NullDisk};
+use crate::journal::{Disk, ModelDisk, RedbDisk, Room};
 use crate::link::Link;
 use crate::local::LocalClient;
 use crate::oracle::{ArrivalWill, Oracle};
@@ -26,6 +26,12 @@ pub(crate) struct World {
     /// What the wall clock is ahead of ticks and of where it began.
     pub(crate) wall_offset_ms: i64,
     pub(crate) process: Process,
+    /// What outlives the process; with a journal only.
+    pub(crate) disk: Option<Box<dyn Disk>>,
+    /// When there is room on the disk again.
+    pub(crate) room_again_ms: Option<u64>,
+    /// Processes that have died.
+    pub(crate) deaths: u32,
     pub(crate) clients: Vec<Client>,
     pub(crate) locals: Vec<LocalClient>,
     pub(crate) links: BTreeMap<usize, Wire>,
@@ -65,13 +71,30 @@ impl World {
         let locals = (0..plan.local_clients)
             .map(|local| LocalClient::new(plan.clients.len() + 1 + local))
             .collect();
-        let disks = (0..plan.core.shards)
-            .map(|_| -> Box<dyn Disk> { Box::new(NullDisk::default()) })
-            .collect();
+        let journal = plan.core.journal;
+        let mut disk = journal.then(|| -> Box<dyn Disk> {
+            if plan.redb {
+                Box::new(RedbDisk::default())
+            } else {
+                Box::new(ModelDisk::default())
+            }
+        });
+        let mut oracle = Oracle::new(&plan, options.follow);
+        let mut around = Around {
+            now_ms: 0,
+            wall_ms: wall_ms(0, 0),
+            oracle: &mut oracle,
+            trace: &mut trace,
+        };
+        let process = Process::start(&plan, 0, disk.as_mut(), &mut around)
+            .expect("an empty store can be read back");
         Self {
             seed,
-            process: Process::new(&plan, 0, disks),
-            oracle: Oracle::new(&plan, options.follow),
+            process,
+            disk,
+            room_again_ms: None,
+            deaths: 0,
+            oracle,
             rng,
             now_ms: 0,
             wall_offset_ms: 0,
@@ -103,10 +126,13 @@ impl World {
                 }
             }
             60..66 => {
-                let shard = self.rng.index(self.process.shards());
-                let records = self.rng.between(1, 12);
+                let posts = self.draw_posts();
                 let (process, mut around) = self.parts();
-                process.commit(&mut around, shard, records);
+                process.commit(&mut around, &posts);
+                if self.rng.percent(60) {
+                    let (process, mut around) = self.parts();
+                    process.hand_loaded(&mut around, u64::MAX);
+                }
             }
             66..70 if self.plan.faults.slow_backlog && self.rng.percent(70) => {}
             66..70 => {
@@ -129,7 +155,22 @@ impl World {
                 }
             }
         }
+        if self.process.is_dead() {
+            self.crash();
+        }
         self.check_queues();
+    }
+
+    /// Which posts of each shard are committed together: most often those of a few shards.
+    fn draw_posts(&mut self) -> Vec<usize> {
+        let takes_all = self.rng.percent(20);
+        (0..self.process.shards())
+            .map(|_| match self.rng.below(3) {
+                _ if takes_all => usize::MAX,
+                0 => 0,
+                _ => self.rng.between(1, 8) as usize,
+            })
+            .collect()
     }
 
     /// Checks that no queue is above its bound. What groups hand out is bounded in another way.
@@ -476,13 +517,20 @@ impl World {
                 .filter_map(Client::next_timeout)
                 .map(|tick| tick.0)
                 .min();
-            let due = [self.process.next_timeout_ms(), client_due]
-                .into_iter()
-                .flatten()
-                .min()
-                .filter(|&due| due <= target);
+            let due = [
+                self.process.next_timeout_ms(),
+                client_due,
+                self.room_again_ms,
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|&due| due <= target);
             self.now_ms = due.map_or(target, |due| due.max(self.now_ms));
             self.oracle.advance(self.now_ms);
+            if self.room_again_ms.is_some_and(|again| again <= self.now_ms) {
+                self.make_room();
+            }
             let before_ms = self.now_ms.saturating_sub(HOLD_MS);
             let backlog = !self.plan.faults.slow_backlog;
             let (process, mut around) = self.parts();
@@ -491,6 +539,9 @@ impl World {
                 process.run_backlogs(&mut around);
             }
             process.handle_timeouts(&mut around);
+            if self.process.is_dead() {
+                self.crash();
+            }
             for client in &mut self.clients {
                 while client
                     .next_timeout()
@@ -506,6 +557,16 @@ impl World {
         }
     }
 
+    /// There is room on the disk, however little there was.
+    pub(crate) fn make_room(&mut self) {
+        self.room_again_ms = None;
+        if let Some(disk) = &mut self.disk {
+            disk.set_room(Room::Enough);
+            let (process, mut around) = self.parts();
+            process.look_at_disk(&mut around);
+        }
+    }
+
     /// Lets everything inside the process come to rest.
     pub(crate) fn settle(&mut self) -> bool {
         let mut moved = false;
@@ -513,6 +574,9 @@ impl World {
             let (process, mut around) = self.parts();
             let busy = process.settle_older(&mut around, u64::MAX);
             if !(process.run_backlogs(&mut around) || busy) {
+                return moved;
+            }
+            if self.process.is_dead() {
                 return moved;
             }
             moved = true;

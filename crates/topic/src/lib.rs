@@ -44,7 +44,7 @@
 //! them. A server limits levels further with `exceeds_levels`, as each level of a filter or retained topic may cost a
 //! node. How many entries the trees hold is the caller's to bound; `memory_bytes` tells what they take.
 //!
-//! The minimum Rust version is 1.88; raising it is a minor release. There are no cargo features.
+//! The minimum Rust version is 1.90; raising it is a minor release. There are no cargo features.
 
 mod arena;
 mod byte_str;

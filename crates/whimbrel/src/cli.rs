@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use whimbrel_broker::codec::QoS;
-use whimbrel_broker::{Address, BrokerConfig, QueueFull};
+use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
 use crate::conformance::ConformanceArguments;
+use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker.
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Look at, copy or rescue what a stopped broker has kept
+    Store(StoreArguments),
 }
 
 #[derive(Args, Debug)]
@@ -35,14 +38,6 @@ pub(crate) struct ServeArguments {
     /// Let everybody in on listeners that other machines can reach
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
-
-    /// Keep all state in memory: it is lost when the broker stops (so far the only way)
-    #[arg(long)]
-    pub(crate) in_memory: bool,
-
-    /// Keep state in this folder (not there yet)
-    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
-    pub(crate) data_dir: Option<PathBuf>,
 
     /// Threads that share the clients [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -56,6 +51,9 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     pub(crate) sys_interval: u32,
 
+    #[command(flatten, next_help_heading = "What is kept")]
+    pub(crate) storage: StorageArguments,
+
     #[command(flatten, next_help_heading = "Limits of connections")]
     pub(crate) connection: ConnectionArguments,
 
@@ -67,6 +65,33 @@ pub(crate) struct ServeArguments {
 
     #[command(flatten, next_help_heading = "TCP")]
     pub(crate) tcp: TcpArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorageArguments {
+    /// Keep what is acknowledged in this folder; made where it is not
+    #[arg(long, value_name = "DIR", default_value = "./whimbrel-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// Keep all state in memory: it is lost when the broker stops
+    #[arg(long, conflicts_with_all = ["data_dir", "durability"])]
+    pub(crate) in_memory: bool,
+
+    /// What an acknowledgement waits for, and so what may be lost of what was acknowledged
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = DurabilityLevel::Sync)]
+    pub(crate) durability: DurabilityLevel,
+
+    /// Bytes on their way to the disk, for each shard, before its publishers have to wait
+    #[arg(long, value_name = "BYTES", default_value = "4M")]
+    pub(crate) journal_window: Bytes,
+
+    /// Messages of a persistent session's queue that are kept in memory too; the others are read back in time
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) queue_window_messages: usize,
+
+    /// Bytes of a persistent session's queue that are kept in memory too
+    #[arg(long, value_name = "BYTES", default_value = "1M")]
+    pub(crate) queue_window_bytes: Bytes,
 }
 
 #[derive(Args, Debug)]
@@ -142,11 +167,11 @@ pub(crate) struct FeatureArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SessionArguments {
     /// Messages queued for one persistent session
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub(crate) queue_messages: usize,
 
     /// Bytes queued for one persistent session
-    #[arg(long, value_name = "BYTES", default_value = "256M")]
+    #[arg(long, value_name = "BYTES", default_value = "64G")]
     pub(crate) queue_bytes: Bytes,
 
     /// Messages queued for one session that ends with its connection
@@ -157,7 +182,7 @@ pub(crate) struct SessionArguments {
     #[arg(long, value_name = "BYTES", default_value = "64M")]
     pub(crate) clean_queue_bytes: Bytes,
 
-    /// Bytes queued for all sessions together
+    /// Bytes queued in memory for all sessions together; what is on the disk is not counted
     #[arg(long, value_name = "BYTES", default_value = "1G")]
     pub(crate) queue_total_bytes: Bytes,
 
@@ -216,6 +241,17 @@ pub(crate) enum LogLevel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityLevel {
+    /// For the disk: nothing is lost, whatever ends the process or the machine
+    Sync,
+    /// For the operating system: nothing is lost when the process is killed; when the machine loses power the last
+    /// seconds may be, and the store may need whimbrel store salvage
+    Os,
+    /// For nothing: the last moments may be lost when the process is killed; the rest as os
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum QueuePolicy {
     /// Drop the oldest message of that session
     DropOldest,
@@ -234,6 +270,12 @@ impl ServeArguments {
         config.response_topic_prefix = prefix.map(|Topic(name)| name.as_str().to_owned());
         config.system_interval = (self.sys_interval > 0)
             .then(|| std::time::Duration::from_secs(self.sys_interval.into()));
+
+        config.durability = match self.storage.durability {
+            DurabilityLevel::Sync => Durability::Sync,
+            DurabilityLevel::Os => Durability::Os,
+            DurabilityLevel::None => Durability::None,
+        };
 
         let core = &mut config.core;
         if let Some(shards) = self.shards {
@@ -272,6 +314,9 @@ impl ServeArguments {
         limits.clean_queue_messages_max = self.session.clean_queue_messages;
         limits.clean_queue_bytes_max = self.session.clean_queue_bytes.as_limit();
         limits.queue_bytes_total_max = self.session.queue_total_bytes.as_limit();
+        limits.queue_window_messages = self.storage.queue_window_messages;
+        limits.queue_window_bytes = self.storage.queue_window_bytes.as_limit();
+        limits.journal_window_bytes = self.storage.journal_window.as_limit();
         limits.topic_levels_max = self.session.topic_levels;
         limits.retained_messages_max = self.session.retained_messages;
         limits.retained_bytes_max = self.session.retained_bytes.as_limit();

@@ -1,5 +1,7 @@
 //! [`Failure`]: why the program ends without having done what it was asked, in one line.
 
+use std::error::Error;
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -56,5 +58,20 @@ impl Failure {
         // Without a standard error the status alone has to tell it.
         let _ = writeln!(std::io::stderr(), "whimbrel: {line}");
         ExitCode::from(status)
+    }
+}
+
+/// An error with everything behind it, in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! `whimbrel serve` runs the broker of the `whimbrel-broker` crate until SIGINT or SIGTERM.
 //! `whimbrel conformance` tests a broker, this or any other, against the statements of the standards.
+//! `whimbrel store` looks at, copies or rescues what a stopped broker has kept.
 //!
-//! Exit status: 0 after an orderly end, 1 when something failed, 2 when the command line can't be
+//! Exit status: 0 after an orderly end, 1 when something failed or `store check` found damage, 2 when the command line can't be
 //! meant, 3 when `conformance` finds no broker to test. Each failure is one line on standard error that
 //! says what to do about it.
 
@@ -14,7 +15,9 @@ mod conformance;
 mod deny;
 mod descriptors;
 mod failure;
+mod progress;
 mod serve;
+mod store;
 mod values;
 
 use std::process::ExitCode;
@@ -36,5 +39,6 @@ fn run() -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Conformance(arguments) => conformance::conformance(&arguments),
+        Command::Store(arguments) => store::store(&arguments),
     }
 }

@@ -1,6 +1,8 @@
 //! `whimbrel serve`.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -9,20 +11,15 @@ use whimbrel_broker::{Broker, ListenOptions, StartError, Stopped};
 use crate::cli::{LogLevel, ServeArguments};
 use crate::deny::DeniedFilters;
 use crate::descriptors;
-use crate::failure::Failure;
+use crate::failure::{Chain, Failure};
+use crate::store;
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    if arguments.data_dir.is_some() {
-        return Err(Failure::Usage(
-            "--data-dir: there is no store yet; use --in-memory, and state is lost when the broker stops"
-                .to_owned(),
-        ));
-    }
     let options = listen_options(arguments)?;
     start_log(arguments.log);
     descriptors::raise_limit(arguments.connection.connections);
-    if !arguments.in_memory {
+    if arguments.storage.in_memory {
         tracing::info!("state is in memory: it is lost when the broker stops");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -33,9 +30,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
 }
 
 async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), Failure> {
-    let signal =
-        signal().map_err(|error| Failure::Runtime(format!("cannot wait for signals: {error}")))?;
+    let signal = signal();
+    let mut signal = pin!(
+        signal.map_err(|error| Failure::Runtime(format!("cannot wait for signals: {error}")))?
+    );
     let mut builder = Broker::builder().config(arguments.broker_config());
+    let data_dir = &arguments.storage.data_dir;
+    if !arguments.storage.in_memory {
+        builder = builder.data_dir(data_dir);
+    }
     let denied = &arguments.features.deny_subscribe;
     if !denied.is_empty() {
         let filters = denied.iter().map(|filter| filter.0.clone()).collect();
@@ -44,7 +47,14 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
     for address in &arguments.listen {
         builder = builder.listen_with(address.clone(), options);
     }
-    let broker = builder.start().await.map_err(describe)?;
+    let broker = tokio::select! {
+        broker = builder.start() => broker.map_err(|error| describe(error, data_dir))?,
+        name = &mut signal => {
+            // To read back what is stored may take long; nothing is half done that a start could not do again.
+            tracing::info!(signal = name, "stopping before the start is done");
+            return Ok(());
+        }
+    };
     if matches!(arguments.log, LogLevel::Error | LogLevel::Warn) {
         // At other levels the log says it, or nothing is to be said.
         for address in broker.local_addrs() {
@@ -53,7 +63,7 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
         }
     }
     let stopped = tokio::select! {
-        name = signal => {
+        name = &mut signal => {
             tracing::info!(signal = name, "stopping");
             broker.shutdown().await
         }
@@ -62,7 +72,8 @@ async fn run(arguments: &ServeArguments, options: ListenOptions) -> Result<(), F
     match stopped {
         Stopped::Orderly => Ok(()),
         Stopped::Failed => Err(Failure::Runtime(
-            "the broker stopped after an internal error; please report it with the log".to_owned(),
+            "the broker stopped because something failed: the log says what; if it was a panic, please report it"
+                .to_owned(),
         )),
     }
 }
@@ -102,8 +113,15 @@ fn start_log(level: LogLevel) {
 }
 
 /// What went wrong at the start, and what to do about it.
-fn describe(error: StartError) -> Failure {
+fn describe(error: StartError, data_dir: &Path) -> Failure {
     match error {
+        StartError::Store { source } => store::refused(&source, data_dir),
+        StartError::Journal { source } => Failure::Runtime(format!(
+            "cannot read back what {0} has: {1}; whimbrel store check --data-dir {0} tells how much is wrong, and \
+             whimbrel store salvage writes what can be read into another folder",
+            data_dir.display(),
+            Chain(&source)
+        )),
         StartError::AnonymousBeyondLoopback { address } => Failure::Usage(format!(
             "{address} can be reached from other machines and everybody would be let in; add \
              --allow-anonymous if that is meant, or listen on tcp://127.0.0.1:{}",

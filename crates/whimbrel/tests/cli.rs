@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
@@ -42,8 +43,18 @@ struct Server {
 }
 
 impl Server {
-    /// Starts on a free port and waits until it listens.
+    /// Starts on a free port, without a store, and waits until it listens.
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(&[&["--in-memory"], arguments].concat())
+    }
+
+    /// Starts on a free port, with a store in `directory`, and waits until it listens.
+    fn start_in(directory: &Path, arguments: &[&str]) -> Self {
+        let directory = directory.to_str().expect("a name of text");
+        Self::start_with(&[&["--data-dir", directory], arguments].concat())
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
             .args(["serve", "--listen", "tcp://127.0.0.1:0"])
             .args(arguments)
@@ -103,6 +114,8 @@ fn help_and_version_are_no_failures() {
         "--packet-size",
         "[default: 2M]",
         "--tcp-keepalive",
+        "[default: ./whimbrel-data]",
+        "whatever ends the process or the machine",
     ] {
         assert!(stdout.contains(flag), "{flag}");
     }
@@ -126,13 +139,14 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_2() {
         (&["serve", "--tcp-keepalive", "0,1,1"], &["keepalive idle"]),
         (&["serve", "--backlog", "0"], &["--backlog"]),
         (
-            &["serve", "--data-dir", "/tmp"],
-            &["no store yet", "--in-memory"],
-        ),
-        (
             &["serve", "--data-dir", "/tmp", "--in-memory"],
             &["--data-dir", "--in-memory"],
         ),
+        (
+            &["serve", "--durability", "os", "--in-memory"],
+            &["--durability", "--in-memory"],
+        ),
+        (&["serve", "--durability", "fsync"], &["sync", "os", "none"]),
         (
             &["serve", "--deny-subscribe", "a/#/b"],
             &["--deny-subscribe", "a/#/b"],
@@ -151,7 +165,14 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_2() {
 
 #[test]
 fn a_listener_beyond_loopback_needs_allow_anonymous() {
-    let everywhere = ["serve", "--listen", "tcp://0.0.0.0:0", "--log", "off"];
+    let everywhere = [
+        "serve",
+        "--in-memory",
+        "--listen",
+        "tcp://0.0.0.0:0",
+        "--log",
+        "off",
+    ];
     fails(&everywhere, 2, &["tcp://0.0.0.0:0", "--allow-anonymous"]);
 }
 
@@ -161,7 +182,14 @@ fn a_port_that_is_taken_is_one_line_and_status_1() {
     let address = format!("tcp://{}", taken.local_addr().expect("bound"));
     let words = [&*address, "address in use", "--listen"];
     fails(
-        &["serve", "--listen", &address, "--log", "error"],
+        &[
+            "serve",
+            "--in-memory",
+            "--listen",
+            &address,
+            "--log",
+            "error",
+        ],
         1,
         &words,
     );
@@ -171,6 +199,7 @@ fn a_port_that_is_taken_is_one_line_and_status_1() {
 fn a_host_without_an_address_is_one_line_and_status_1() {
     let unknown = [
         "serve",
+        "--in-memory",
         "--listen",
         "tcp://host.invalid:1883",
         "--log",
@@ -182,7 +211,7 @@ fn a_host_without_an_address_is_one_line_and_status_1() {
 #[test]
 fn signals_stop_the_broker_in_good_order() {
     for signal in ["TERM", "INT"] {
-        let server = Server::start(&["--in-memory"]);
+        let server = Server::start(&[]);
         let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
         client
             .set_read_timeout(Some(Duration::from_secs(10)))
@@ -305,4 +334,132 @@ fn listeners_are_told_at_every_level_but_off() {
             "said twice at {level}: {log}"
         );
     }
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("room for a directory")
+}
+
+/// A client of MQTT 3.1.1 that keeps its session. Says whether it was there.
+fn connect_persistent(server: &Server) -> (TcpStream, bool) {
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+    let timeout = Some(Duration::from_secs(10));
+    client.set_read_timeout(timeout).expect("valid");
+    client
+        .write_all(b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01x")
+        .expect("it reads");
+    let mut connack = [0; 4];
+    client.read_exact(&mut connack).expect("a CONNACK");
+    assert_eq!((connack[0], connack[3]), (0x20, 0));
+    (client, connack[2] == 1)
+}
+
+/// PUBLISH to "t" with QoS 1, id 1 and this payload of one byte.
+fn publish(payload: u8) -> [u8; 8] {
+    [0x32, 6, 0, 1, b't', 0, 1, payload]
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_kill_9() {
+    let directory = temporary();
+    for durability in ["sync", "os"] {
+        let data = directory.path().join(durability);
+        let mut server = Server::start_in(&data, &["--durability", durability]);
+        let (mut client, is_present) = connect_persistent(&server);
+        assert!(!is_present);
+        exchange(
+            &mut client,
+            b"\x82\x06\0\x01\0\x01t\x01",
+            b"\x90\x03\0\x01\x01",
+        );
+        drop(client);
+        let mut publisher = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+        exchange(
+            &mut publisher,
+            b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01p",
+            b"\x20\x02\0\0",
+        );
+        for payload in 0..10 {
+            exchange(&mut publisher, &publish(payload), b"\x40\x02\0\x01");
+        }
+        server.child.kill().expect("it runs");
+        server.child.wait().expect("it ends");
+
+        let server = Server::start_in(&data, &["--shards", "3"]);
+        let (mut client, is_present) = connect_persistent(&server);
+        assert!(is_present, "{durability}");
+        for payload in 0..10 {
+            let mut received = [0; 8];
+            client.read_exact(&mut received).expect("a PUBLISH");
+            assert_eq!((received[0] & 0xF7, received[7]), (0x32, payload));
+            let id = [received[5], received[6]];
+            client
+                .write_all(&[0x40, 2, id[0], id[1]])
+                .expect("it reads");
+        }
+        server.signal("TERM");
+        let (status, log) = server.wait();
+        assert_eq!(status, 0, "{log}");
+    }
+}
+
+#[test]
+fn a_second_process_on_a_data_directory_is_one_line_and_status_1() {
+    let directory = temporary();
+    let _server = Server::start_in(directory.path(), &[]);
+    let path = directory.path().to_str().expect("a name of text");
+    let second = [
+        "serve",
+        "--data-dir",
+        path,
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--log",
+        "error",
+    ];
+    fails(&second, 1, &[path, "in use", "--data-dir"]);
+}
+
+#[test]
+fn a_damaged_store_is_one_line_that_names_the_commands_for_it() {
+    let directory = temporary();
+    let server = Server::start_in(directory.path(), &[]);
+    let (client, _) = connect_persistent(&server);
+    drop(client);
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert_eq!(status, 0, "{log}");
+    let database = directory.path().join("whimbrel.redb");
+    let mut bytes = std::fs::read(&database).expect("a file");
+    for byte in bytes.iter_mut().skip(4_096) {
+        *byte ^= 0x55;
+    }
+    std::fs::write(&database, bytes).expect("it can be written");
+    let path = directory.path().to_str().expect("a name of text");
+    let words = [
+        path,
+        "damaged",
+        "whimbrel store check",
+        "whimbrel store salvage",
+    ];
+    let serve = [
+        "serve",
+        "--data-dir",
+        path,
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--log",
+        "off",
+    ];
+    fails(&serve, 1, &words);
+}
+
+#[test]
+fn a_data_directory_that_can_not_be_made_is_one_line_and_status_1() {
+    let directory = temporary();
+    let file = directory.path().join("file");
+    std::fs::write(&file, b"").expect("room");
+    let below = file.join("data");
+    let path = below.to_str().expect("a name of text");
+    fails(&["serve", "--data-dir", path, "--log", "off"], 1, &[path]);
 }

@@ -15,9 +15,15 @@ struct Server {
 }
 
 impl Server {
+    /// Without a store.
     fn start() -> Server {
+        Server::start_with(&["--in-memory"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
             .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", "warn"])
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -64,8 +70,19 @@ fn json_file(name: &str) -> PathBuf {
 
 #[test]
 fn whimbrel_passes_in_every_version() {
-    let server = Server::start();
-    let file = json_file("all");
+    passes_in_every_version(&Server::start(), "in-memory");
+}
+
+#[test]
+fn whimbrel_with_a_store_passes_in_every_version() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let path = directory.path().to_str().expect("a path of text");
+    let server = Server::start_with(&["--data-dir", path]);
+    passes_in_every_version(&server, "store");
+}
+
+fn passes_in_every_version(server: &Server, name: &str) {
+    let file = json_file(name);
     let path = file.to_str().expect("a path of text");
     let output = whimbrel(&["--target", &server.url(), "--json", path]);
     let report = text(&output.stdout);

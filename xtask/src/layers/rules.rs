@@ -102,6 +102,11 @@ pub(super) const LAYERS: &[Layer] = &[
         third_party: None,
     },
     Layer {
+        package: "whimbrel-crash",
+        reach: Reach::Only(&["whimbrel-codec"]),
+        third_party: None,
+    },
+    Layer {
         package: "whimbrel",
         reach: Reach::Any,
         third_party: None,

@@ -13,13 +13,14 @@ use whimbrel_session::{Accept, Redeliver, Resent, ServerConnection, SessionState
 
 use super::connection::{Connection, Endpoint, Phase};
 use super::deliver::{Source, SourceBuffers};
-use super::obligation::OnCommit;
+use super::obligation::{InboundKey, OnCommit};
 use super::session::{Inflight, Session};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
 use crate::message::MessageParts;
+use crate::queue::Outgoing;
 use crate::timers::Timer;
-use crate::{ConnectionKey, DropCause, Event, Record, SessionKey, SessionRef, map};
+use crate::{ConnectionKey, DropCause, Event, Message, Record, SessionKey, SessionRef, map};
 
 /// An authenticated CONNECT, ready for its session's shard.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ impl Shard {
         connect: Connect,
         grants: Grants,
     ) -> ConnectionKey {
+        // What the last connection sent is recorded before this one is accepted, and sends it again.
+        self.seal(env);
         let client_id = connect.client_id.clone();
         let records = self.effects.append.len();
         if let Some(&known) = self.by_client_id.get(&client_id) {
@@ -107,23 +110,25 @@ impl Shard {
             self.refresh_durability(env, session, expiry_secs > 0);
         }
         self.disarm_session(session);
-        let mut recorded = false;
+        let known = self.session(session).and_then(|found| found.queue_id);
+        let queue_id = known.or_else(|| {
+            let is_recorded = expiry_secs > 0 && self.commits.has_journal();
+            is_recorded.then(|| self.next_queue_id())
+        });
         if let Some(found) = self.session_mut(session) {
+            found.queue_id = queue_id;
+            found.disconnected_at = None;
             found.connection = Some(key);
             found.version = connect.version;
             found.expiry_secs = expiry_secs;
             found.will = connect.will.map(Box::new);
             found.drop_reported = false;
-            recorded = found.recorded;
-            found.recorded |= expiry_secs > 0;
         }
         self.observe(Event::Connected {
-            client_id: client_id.clone(),
+            client_id,
             session_present: resumed.is_some(),
         });
-        if expiry_secs > 0 || recorded {
-            self.append(|| Record::SessionOpened { client_id });
-        }
+        self.append_session(session);
         let then = OnCommit::Accept(key);
         let waits = self.effects.append.len() > records || mutant!(CleanSessionWaits);
         if waits && !mutant!(ConnAckBeforeRecord) {
@@ -272,6 +277,7 @@ impl Shard {
             return;
         };
         session.connection = None;
+        session.disconnected_at = Some(env.now.wall);
         session.drop_reported = false;
         if accepted {
             session.state = state;
@@ -286,6 +292,7 @@ impl Shard {
             self.end_session(env, session_key);
             return;
         }
+        self.append_session(session_key);
         if !self.config.queue_qos0_offline {
             self.drop_queued_qos0(session_key);
         }
@@ -351,7 +358,11 @@ impl Shard {
         }
     }
 
-    fn begin_session(&mut self, client_id: &ByteStr, version: ProtocolVersion) -> SessionKey {
+    pub(super) fn begin_session(
+        &mut self,
+        client_id: &ByteStr,
+        version: ProtocolVersion,
+    ) -> SessionKey {
         let generation = self.next_generation();
         let seed = self.config.seed;
         let index = self.sessions.insert(Session {
@@ -360,6 +371,7 @@ impl Shard {
             version,
             connection: None,
             state: Some(SessionState::new()),
+            disconnected_at: None,
             expiry_secs: 0,
             expiry_due: None,
             will: None,
@@ -374,7 +386,8 @@ impl Shard {
             scans: VecDeque::new(),
             mark: 0,
             mark_index: 0,
-            recorded: false,
+            queue_id: None,
+            is_dirty: false,
             drop_reported: false,
         });
         let key = SessionKey {
@@ -396,18 +409,22 @@ impl Shard {
         let Some(session) = self.session(key) else {
             return;
         };
-        let recorded = session.recorded;
         let client_id = session.client_id.clone();
-        let mut session = self.sessions.remove(key.index as usize);
+        let session = self.sessions.remove(key.index as usize);
         self.by_client_id.remove(&client_id);
         self.stats
             .count_drops(DropCause::SessionEnded, session.queue.len());
-        while let Some(outgoing) = session.queue.pop_front() {
-            self.uncount_queued(&outgoing);
+        self.queued_messages -= session.queue.len();
+        self.queued_bytes -= session.queue.bytes();
+        self.disk_bytes -= session.queue.disk_bytes();
+        for (&packet_id, inbound) in session.inbound.iter() {
+            // What is not with everybody yet is released when it is.
+            if inbound.routed || mutant!(TakenOverForgotten) {
+                self.append_released(inbound.queue, packet_id, inbound.id);
+            }
         }
-        if recorded {
-            let client_id = client_id.clone();
-            self.append(|| Record::SessionEnded { client_id });
+        if let Some(session) = session.queue_id {
+            self.append(|| Record::SessionEnded { session });
         }
         self.observe(Event::SessionEnded { client_id });
         self.shrink_if_sparse();
@@ -421,12 +438,17 @@ impl Shard {
         };
         let mut open = Vec::new();
         // In the order of sending, and before what was not sent: it goes back in front.
-        for exchange in session.state.iter().flat_map(SessionState::exchanges) {
+        let Some(state) = &session.state else {
+            return self.return_unsent(key, None);
+        };
+        for exchange in state.exchanges() {
             let Some(outgoing) = exchange.item.outgoing() else {
                 continue;
             };
             if let Some(origin) = &outgoing.origin {
-                let outcome = if outgoing.qos == QoS::ExactlyOnce || mutant!(GroupMessageLost) {
+                let may_have_it =
+                    outgoing.qos == QoS::ExactlyOnce && !state.is_never_sent(exchange.packet_id);
+                let outcome = if may_have_it || mutant!(GroupMessageLost) {
                     GroupOutcome::Consumed
                 } else {
                     GroupOutcome::Returned
@@ -438,7 +460,7 @@ impl Shard {
             if outcome == GroupOutcome::Consumed {
                 self.stats.count_drop(DropCause::SessionEnded);
             }
-            self.send_group_done(origin.group, origin.sequence, key, outcome);
+            self.tell_group(key, origin, outcome);
         }
         self.return_unsent(key, None);
     }
@@ -478,11 +500,43 @@ impl Shard {
             shard: self.id,
             key,
         };
-        self.publish_own(env, &parts, Some(publisher));
+        if qos > QoS::AtMostOnce
+            && self
+                .session(key)
+                .is_some_and(|found| found.queue_id.is_some())
+        {
+            self.take_over_will(env, &parts, key);
+        } else {
+            self.publish_own(env, &parts, Some(publisher));
+        }
+        self.append_session(key);
         self.observe(Event::WillPublished {
             client_id,
             topic: topic.clone(),
         });
+    }
+
+    /// Publishes the will of a recorded session: as a message that is recorded before it is routed, so that it
+    /// reaches everybody once, although the session's record says no longer that it is to be published.
+    fn take_over_will(&mut self, env: Env<'_>, parts: &MessageParts<'_>, session: SessionKey) {
+        let message = Message::new(parts);
+        if parts.retain && self.retain(env, &message).is_err() {
+            self.stats.publishes_refused += 1;
+            return;
+        }
+        let queue = self.next_queue_id();
+        let key = InboundKey {
+            session,
+            packet_id: 0,
+            queue: Some(queue),
+            message: parts.id,
+        };
+        self.append(|| Record::InboundStored {
+            session: queue,
+            packet_id: 0,
+            message: message.clone(),
+        });
+        self.after_commit(env, OnCommit::RouteWill { key, message });
     }
 
     /// Starts the timers of a session without connection.
@@ -553,8 +607,8 @@ impl Shard {
             }
             let next = wire
                 .next_resend()
-                .map(|resend| resend.item.outgoing().cloned());
-            let Some(next) = next else {
+                .map(|resend| (resend.item.outgoing().cloned(), resend.is_overdue));
+            let Some((next, is_overdue)) = next else {
                 // It may have written PUBRELs. Waking for nothing would spin while the window is full.
                 if !wire.output().is_empty() {
                     self.wake(key);
@@ -562,7 +616,15 @@ impl Shard {
                 return;
             };
             let mut payload = 0;
+            let mut cause = DropCause::TooLarge;
+            let is_expired = |outgoing: &Outgoing| outgoing.message.is_expired(env.now.wall);
             let resent = match next {
+                Some(outgoing)
+                    if is_overdue && is_expired(&outgoing) && !mutant!(OverdueIsSent) =>
+                {
+                    cause = DropCause::Expired; // [MQTT-3.3.2-5]
+                    wire.abandon_resend()
+                }
                 Some(outgoing) => {
                     let mut buffers = Box::<SourceBuffers>::default();
                     let mut source =
@@ -584,10 +646,13 @@ impl Shard {
                 }
                 Ok(Resent::Dropped(item)) => {
                     if let Some(outgoing) = item.into_outgoing() {
-                        self.drop_outgoing(session, outgoing, DropCause::TooLarge);
+                        self.drop_outgoing(session, outgoing, cause);
                     }
                 }
-                Ok(Resent::Released) => self.stats.count_drop(DropCause::TooLarge),
+                Ok(Resent::Released) => {
+                    self.stats.count_drop(DropCause::TooLarge);
+                    self.touch_window(session);
+                }
                 Err(_) => {
                     self.wake(key);
                     return;

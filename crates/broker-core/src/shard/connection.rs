@@ -9,7 +9,7 @@ use super::publish::Verdict;
 use super::session::{InboundRelease, Inflight};
 use super::{Env, OnCommit, Shard};
 use crate::effects::CloseReason;
-use crate::{ConnectionKey, Record, SessionKey};
+use crate::{ConnectionKey, SessionKey};
 
 /// A client's connection, as long as its transport is there.
 #[derive(Debug)]
@@ -193,9 +193,7 @@ impl Shard {
                 self.inbound_released(env, key, packet_id, token);
             }
             ServerEvent::Delivered { item, reason, .. } => self.delivered(env, key, item, reason),
-            ServerEvent::Received { packet_id, token } => {
-                self.outbound_received(env, key, packet_id.get(), token);
-            }
+            ServerEvent::Received { token, .. } => self.outbound_received(env, key, token),
             ServerEvent::Subscribe { subscribe, token } => {
                 self.subscribe(env, key, &subscribe, token, verdict);
             }
@@ -316,32 +314,20 @@ impl Shard {
         &mut self,
         env: Env<'_>,
         key: ConnectionKey,
-        packet_id: u16,
         token: whimbrel_session::AckToken,
     ) {
         let Some(session) = self.connection(key).map(|connection| connection.session) else {
             return;
         };
-        let durable = self
-            .session(session)
-            .filter(|session| session.is_durable())
-            .map(|session| session.client_id.clone());
         let then = OnCommit::Acknowledge {
             connection: key,
             token,
         };
-        if let Some(client_id) = durable {
-            self.append(|| Record::OutboundReceived {
-                client_id,
-                packet_id,
-            });
-            if mutant!(PubRelBeforeRecord) {
-                return self.committed(env, then);
-            }
-            self.after_commit(env, then);
-        } else {
-            self.committed(env, then);
+        if mutant!(PubRelBeforeRecord) {
+            self.touch_window(session);
+            return self.committed(env, then);
         }
+        self.after_window(env, session, then);
     }
 
     /// PUBREL came: PUBCOMP goes out once every target has the message and that is recorded.

@@ -9,13 +9,17 @@ use whimbrel_session::mutant;
 use whimbrel_session::{Deliver, Refused};
 
 use super::connection::{Endpoint, Phase};
+use super::obligation::OnCommit;
 use super::route::Target;
 use super::session::Inflight;
 use super::{Env, Shard};
+use crate::backlog::Spilled;
 use crate::effects::GroupOutcome;
+use crate::holders::{Holders, HoldersBuilder};
 use crate::message::MessageParts;
 use crate::queue::{GroupOrigin, Outgoing, SessionQueue, SubscriptionIds};
-use crate::{ConnectionKey, DropCause, Event, Message, QueueFull, SessionKey, UnixMillis};
+use crate::record::{Form, Position, QueueId};
+use crate::{ConnectionKey, DropCause, Event, Message, MsgId, QueueFull, SessionKey, UnixMillis};
 
 /// A message on its way out: encoded once per form, made a shared [`Message`] once if anybody has
 /// to keep it.
@@ -23,6 +27,10 @@ pub(super) struct Source<'a> {
     parts: MessageParts<'a>,
     message: Option<Message>,
     fan_out: FanOut<'a>,
+    /// Where the journal will have it, from the first session on that stores it.
+    position: Option<Position>,
+    /// The queues of this shard that hold it and are not told to the journal yet.
+    holders: &'a mut HoldersBuilder,
 }
 
 /// The memory of a [`Source`], used for one message after the other.
@@ -31,6 +39,7 @@ pub(super) struct SourceBuffers {
     fan_out: FanOutBuffer,
     /// The payload to be chained instead of copied, where it is large.
     payload: Bytes,
+    holders: HoldersBuilder,
 }
 
 impl<'a> Source<'a> {
@@ -60,7 +69,11 @@ impl<'a> Source<'a> {
         now: UnixMillis,
         buffers: &'a mut SourceBuffers,
     ) -> Self {
-        let SourceBuffers { fan_out, payload } = buffers;
+        let SourceBuffers {
+            fan_out,
+            payload,
+            holders,
+        } = buffers;
         let payload = match &message {
             Some(message) if parts.payload.len() >= PAYLOAD_SHARE_MIN => {
                 *payload = message.payload();
@@ -82,7 +95,15 @@ impl<'a> Source<'a> {
             parts,
             message,
             fan_out: FanOut::new(source, fan_out),
+            position: None,
+            holders,
         }
+    }
+
+    /// Takes what the journal is to be told of the queues that hold the message, if any does.
+    pub(super) fn take_holders(&mut self) -> Option<(Position, Holders)> {
+        let position = self.position.take()?;
+        (!self.holders.is_empty()).then(|| (position, self.holders.finish()))
     }
 
     pub(super) fn message(&mut self) -> &Message {
@@ -168,43 +189,101 @@ impl Shard {
         let Some(session) = self.session(target.session) else {
             return Outcome::Handled;
         };
-        let stored = session.stores(qos);
+        let stored = session.records(qos);
+        if !stored && self.is_routed_again(source.parts.id) {
+            // It may have been sent, and at most once.
+            return Outcome::Handled;
+        }
+        let queue_id = session.queue_id.filter(|_| stored);
+        if let Some(queue) = queue_id
+            && !self.known.is_empty()
+            && self.is_known(source.parts.id, queue)
+        {
+            // It has the message since before the last stop.
+            return Outcome::Handled;
+        }
+        let form = Form {
+            qos,
+            retain,
+            subscription_ids: target.subscription_ids.clone(),
+        };
+        if queue_id.is_some() && source.position.is_none() {
+            source.position = Some(self.next_position());
+        }
+        let outcome = self.deliver_form(target.session, source, &form, admission);
+        if let Some(queue) = queue_id.filter(|_| outcome == Outcome::Stored) {
+            source.holders.push(queue, &form);
+        }
+        outcome
+    }
+
+    /// Whether a message was routed, or may have been, before the last stop.
+    pub(super) fn is_routed_again(&self, message: MsgId) -> bool {
+        message.incarnation != self.config.incarnation && !mutant!(RoutedAgainAtMostOnce)
+    }
+
+    /// Whether a queue had a message before the last stop.
+    pub(super) fn is_known(&self, message: MsgId, queue: QueueId) -> bool {
+        let known = self.known.get(&message);
+        known.is_some_and(|queues| queues.contains(&queue)) && !mutant!(MsgIdForgotten)
+    }
+
+    fn deliver_form(
+        &mut self,
+        key: SessionKey,
+        source: &mut Source<'_>,
+        form: &Form,
+        admission: Admission,
+    ) -> Outcome {
+        let Some(session) = self.session(key) else {
+            return Outcome::Handled;
+        };
+        let Form {
+            qos,
+            retain,
+            ref subscription_ids,
+        } = *form;
+        let stored = session.records(qos);
+        let position = source.position.filter(|_| stored);
         let connection = session
             .connection
             .filter(|_| session.queue.is_empty() || mutant!(QueueOvertaken));
         let outgoing = |source: &mut Source<'_>| Outgoing {
             message: source.message().clone(),
-            subscription_ids: target.subscription_ids.clone(),
+            subscription_ids: subscription_ids.clone(),
             origin: None,
+            position,
             qos,
             retain,
         };
         let mut kept = None;
-        if let Some(key) = connection {
+        if let Some(connection) = connection {
             // What ends with its connection is never resent: nothing is kept of it.
             let item = Inflight::of(stored.then(|| outgoing(source)));
             let form = Deliver {
                 qos,
                 retain,
-                subscription_ids: target.subscription_ids.as_slice(),
+                subscription_ids: subscription_ids.as_slice(),
             };
-            match self.write(key, source, form, item) {
+            match self.write(connection, source, form, item) {
                 Ok(Written::TooLarge) => {
                     self.stats.count_drop(DropCause::TooLarge);
-                    self.report_drop(target.session, DropCause::TooLarge);
-                    return if stored {
-                        Outcome::Stored
-                    } else {
-                        Outcome::Handled
-                    };
+                    self.report_drop(key, DropCause::TooLarge);
+                    return Outcome::Handled;
                 }
-                Ok(Written::Sent) if stored => return Outcome::Stored,
+                Ok(Written::Sent) if stored => {
+                    self.touch_window(key);
+                    if mutant!(DoneWhenSent) {
+                        self.note_done(key, position);
+                    }
+                    return Outcome::Stored;
+                }
                 Ok(Written::Sent) => return Outcome::Handled,
                 Err(item) => kept = item.into_outgoing(),
             }
         }
         let waiting = kept.unwrap_or_else(|| outgoing(source));
-        self.enqueue(target.session, waiting, admission)
+        self.enqueue(key, waiting, admission)
     }
 
     /// Writes a PUBLISH into a connection's output, or gives the item back if it has to wait.
@@ -216,6 +295,14 @@ impl Shard {
         item: Inflight,
     ) -> Result<Written, Inflight> {
         let payload = source.parts.payload.len() as u64;
+        // Its packet identifier is recorded before it is sent, so that it is never sent under two. A session that was
+        // recorded and now ends with its connection sends nothing again.
+        let waits_for_id = form.qos == QoS::ExactlyOnce
+            && self.commits.has_journal()
+            && self
+                .connection(key)
+                .and_then(|connection| self.session(connection.session))
+                .is_some_and(|session| session.queue_id.is_some() && session.is_durable());
         let Some(connection) = self
             .connections
             .get_mut(key.index as usize)
@@ -225,6 +312,26 @@ impl Shard {
             return Err(item);
         };
         match &mut connection.endpoint {
+            Endpoint::Wire(wire) if waits_for_id => {
+                match wire.prepare(&mut source.fan_out, form, item) {
+                    Ok(packet_id) => {
+                        let session = connection.session;
+                        let connection = key;
+                        self.touch_window(session);
+                        self.after_seal.push(OnCommit::Prepared {
+                            connection,
+                            packet_id,
+                        });
+                        return Ok(Written::Sent);
+                    }
+                    Err(Refused::TooLarge(_)) => return Ok(Written::TooLarge),
+                    Err(refused) => return Err(refused.into_item()),
+                }
+            }
+            // Nothing overtakes a message that waits for its record, so that the last one of a writer arrives last.
+            Endpoint::Wire(wire) if wire.has_prepared() && !mutant!(PreparedOvertaken) => {
+                return Err(item);
+            }
             Endpoint::Wire(wire) => match wire.deliver(&mut source.fan_out, form, item) {
                 Ok(()) => {}
                 Err(Refused::TooLarge(_)) => return Ok(Written::TooLarge),
@@ -263,7 +370,7 @@ impl Shard {
             bytes_max,
             total_max,
         } = self.queue_bounds(durable);
-        let stored = session.stores(outgoing.qos);
+        let stored = session.records(outgoing.qos);
         if outgoing.qos == QoS::AtMostOnce
             && session.connection.is_none()
             && !self.config.queue_qos0_offline
@@ -277,13 +384,15 @@ impl Shard {
             DropCause::SlowReader
         };
         let cost = SessionQueue::cost(&outgoing.message);
+        let spillable = outgoing.own_position();
         let refuses = stored && self.config.queue_full == QueueFull::Refuse;
         loop {
-            let total = self.queued_bytes + self.group_bytes;
+            let total = self.queued_bytes - self.disk_bytes + self.group_bytes;
             let Some(session) = self.session_mut(key) else {
                 return Outcome::Handled;
             };
-            let total_full = total > 0 && total + cost > total_max;
+            // What the journal has need not be in memory.
+            let total_full = spillable.is_none() && total > 0 && total + cost > total_max;
             let fits = session.queue.fits(&outgoing.message, count_max, bytes_max);
             if !total_full && fits || mutant!(QueueUnbounded) {
                 break;
@@ -306,7 +415,16 @@ impl Shard {
             // A QoS 0 message gives way itself rather than push out what was acknowledged; and
             // nothing is pushed out where that would not make enough room.
             let gives_way = outgoing.qos == QoS::AtMostOnce && !session.queue.has_at_most_once();
-            let in_vain = total_full && total - session.queue.bytes() + cost > total_max;
+            let in_memory = session.queue.bytes() - session.queue.disk_bytes();
+            let in_vain = total_full && total - in_memory + cost > total_max;
+            if !gives_way
+                && !in_vain
+                && !session.queue.has_at_most_once()
+                && let Some(dropped) = session.queue.drop_oldest_on_disk()
+            {
+                self.drop_on_disk(key, dropped, cause);
+                continue;
+            }
             let oldest = if gives_way || in_vain {
                 None
             } else {
@@ -323,17 +441,48 @@ impl Shard {
                 }
             }
         }
-        self.queued_messages += 1;
-        self.queued_bytes += cost;
-        let Some(session) = self.session_mut(key) else {
-            return Outcome::Handled;
-        };
-        session.queue.push_back(outgoing);
+        self.push_queued(key, outgoing, total_max);
         if stored {
             Outcome::Stored
         } else {
             Outcome::Handled
         }
+    }
+
+    /// Puts a message at the end of a queue: in memory, or only by its place where the journal has it and the queue's
+    /// window in memory is full.
+    pub(super) fn push_queued(&mut self, key: SessionKey, outgoing: Outgoing, total_max: usize) {
+        let limits = &self.config.limits;
+        let (count_max, bytes_max) = (limits.queue_window_messages, limits.queue_window_bytes);
+        let cost = SessionQueue::cost(&outgoing.message);
+        let in_memory = self.queued_bytes - self.disk_bytes + self.group_bytes;
+        let has_room = in_memory == 0 || in_memory + cost <= total_max;
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
+        match outgoing.own_position() {
+            Some(position)
+                if !has_room || !session.queue.keeps_in_memory(cost, count_max, bytes_max) =>
+            {
+                let spilled = Spilled { position, cost };
+                session.queue.push_back_on_disk(spilled);
+                self.disk_bytes += cost;
+            }
+            _ => session.queue.push_back(outgoing),
+        }
+        self.queued_messages += 1;
+        self.queued_bytes += cost;
+    }
+
+    /// Drops a message that is on the disk only.
+    fn drop_on_disk(&mut self, key: SessionKey, dropped: Spilled, cause: DropCause) {
+        let Spilled { position, cost } = dropped;
+        self.queued_messages -= 1;
+        self.queued_bytes -= cost;
+        self.disk_bytes -= cost;
+        self.stats.count_drop(cause);
+        self.note_done(key, Some(position));
+        self.report_drop(key, cause);
     }
 
     /// What a queue may hold, of a session or of a group.
@@ -391,6 +540,10 @@ impl Shard {
                     }
                     return;
                 }
+                self.load_more(session);
+            } else if found.queue.has_disk_part() {
+                self.load_more(session);
+                return;
             } else if found.scans.is_empty() || !self.scan_step(env, session, key) {
                 return;
             }
@@ -411,6 +564,7 @@ impl Shard {
         let retain = outgoing.retain;
         let subscription_ids = outgoing.subscription_ids.clone();
         let origin = outgoing.origin.as_deref().copied();
+        let own_position = outgoing.own_position();
         let form = Deliver {
             qos,
             retain,
@@ -418,6 +572,15 @@ impl Shard {
         };
         let written = self.write(key, &mut source, form, Inflight::of(Some(outgoing)));
         self.keep_buffers(buffers);
+        if qos > QoS::AtMostOnce
+            && let Some(session) = self.connection(key).map(|found| found.session)
+        {
+            match written {
+                Ok(Written::Sent) => self.touch_window(session),
+                Ok(Written::TooLarge) => self.note_done(session, own_position),
+                Err(_) => {}
+            }
+        }
         let outcome = match written {
             // A group is told when a delivery is over; one of QoS 0 is over when it is written.
             Ok(Written::Sent) => (qos == QoS::AtMostOnce).then_some(GroupOutcome::Consumed),
@@ -459,8 +622,9 @@ impl Shard {
         if reason.is_error() && reason != ReasonCode::PacketIdentifierNotFound {
             self.stats.count_drop(DropCause::Rejected);
         }
-        let origin = item.into_outgoing().and_then(|outgoing| outgoing.origin);
-        if let Some(origin) = origin {
+        let outgoing = item.into_outgoing();
+        self.note_done(session, outgoing.as_ref().and_then(Outgoing::own_position));
+        if let Some(origin) = outgoing.and_then(|outgoing| outgoing.origin) {
             self.tell_group(session, *origin, GroupOutcome::Consumed);
         }
         self.resend(env, key);
@@ -471,6 +635,9 @@ impl Shard {
     pub(super) fn drop_outgoing(&mut self, key: SessionKey, outgoing: Outgoing, cause: DropCause) {
         if !mutant!(DropNotCounted) {
             self.stats.count_drop(cause);
+        }
+        if outgoing.qos > QoS::AtMostOnce {
+            self.note_done(key, outgoing.own_position());
         }
         if let Some(origin) = outgoing.origin {
             self.tell_group(key, *origin, GroupOutcome::Consumed);
@@ -533,15 +700,24 @@ impl Shard {
             found.scans.push_front(scan);
         }
         for message in messages {
-            let outgoing = Outgoing {
+            let mut outgoing = Outgoing {
                 qos: granted.min(message.qos()),
                 message,
                 subscription_ids: subscription_id
                     .map_or(SubscriptionIds::None, SubscriptionIds::One),
                 origin: None,
+                position: None,
                 // Whatever Retain As Published says [U5-043].
                 retain: true,
             };
+            let found = self.session(session);
+            let stores = found.is_some_and(|found| found.records(outgoing.qos));
+            if let Some(queue) = found.and_then(|found| found.queue_id).filter(|_| stores) {
+                let position = self.next_position();
+                outgoing.position = Some(position);
+                let holder = (queue, outgoing.form());
+                self.append_enqueued(position, &outgoing.message, [holder]);
+            }
             let waits = self
                 .session(session)
                 .is_none_or(|session| !session.queue.is_empty());
@@ -588,7 +764,20 @@ impl Shard {
         }
     }
 
-    fn tell_group(&mut self, session: SessionKey, origin: GroupOrigin, outcome: GroupOutcome) {
+    /// Says what became of a message of a group. That it is over stands in the journal with the record that ends its
+    /// exchange: a crash between that and the group's own record would hand it out again.
+    pub(super) fn tell_group(
+        &mut self,
+        session: SessionKey,
+        origin: GroupOrigin,
+        outcome: GroupOutcome,
+    ) {
+        if outcome == GroupOutcome::Consumed
+            && let Some(queue) = origin.queue
+            && !mutant!(GroupDoneAlone)
+        {
+            self.done.push((queue, origin.sequence));
+        }
         self.send_group_done(origin.group, origin.sequence, session, outcome);
     }
 }

@@ -7,6 +7,7 @@ use whimbrel_session::mutant;
 
 use crate::effects::{GroupName, GroupOutcome, MemberStatus};
 use crate::map::{self, Map};
+use crate::record::{Position, QueueId};
 use crate::{Message, SessionRef, UnixMillis};
 
 /// A shared subscription at its owner.
@@ -19,6 +20,8 @@ use crate::{Message, SessionRef, UnixMillis};
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) name: GroupName,
+    /// Its queue in the journal, from its first member that stores messages on.
+    pub(super) queue_id: Option<QueueId>,
     members: Vec<Member>,
     slots: Map<SessionRef, usize>,
     /// Slots of connected members with credit.
@@ -30,12 +33,24 @@ pub(super) struct Group {
     /// Where the round over the members goes on.
     turn: usize,
     /// Messages nobody has yet, by sequence, so that a returned one finds its place again.
-    queue: BTreeMap<u64, Message>,
+    queue: BTreeMap<Position, Queued>,
     queue_bytes: usize,
     /// Messages a member has and has not finished.
-    handed_out: BTreeMap<u64, HandedOut>,
-    next_sequence: u64,
+    handed_out: BTreeMap<Position, HandedOut>,
+    /// Messages of the journal are handed out up to here: a member's record of one must not be there before the
+    /// message itself.
+    committed: Option<Position>,
+    /// Messages of the journal that are over, to be told.
+    done: Vec<Position>,
     credit: u32,
+}
+
+/// A message of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) message: Message,
+    /// The journal has it at its sequence.
+    pub(super) is_recorded: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +63,7 @@ struct Member {
 #[derive(Debug)]
 struct HandedOut {
     member: SessionRef,
-    message: Message,
+    queued: Queued,
     /// Members it is too large for, this one not among them. At most [`REFUSALS_MAX`].
     refused_by: Vec<SessionRef>,
 }
@@ -66,9 +81,9 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Handout {
     pub(super) member: SessionRef,
-    pub(super) sequence: u64,
+    pub(super) sequence: Position,
     pub(super) to_connected: bool,
-    pub(super) message: Message,
+    pub(super) queued: Queued,
 }
 
 /// What an answer of a member meant.
@@ -90,6 +105,7 @@ impl Group {
     pub(super) fn new(name: GroupName, credit: u32, seed: u64) -> Self {
         Self {
             name,
+            queue_id: None,
             members: Vec::new(),
             slots: map::new(seed),
             ready: BTreeSet::new(),
@@ -100,7 +116,8 @@ impl Group {
             queue: BTreeMap::new(),
             queue_bytes: 0,
             handed_out: BTreeMap::new(),
-            next_sequence: 0,
+            committed: None,
+            done: Vec::new(),
             credit: credit.max(1),
         }
     }
@@ -156,16 +173,21 @@ impl Group {
             self.slots.insert(self.members[slot].session, slot);
             self.place(slot);
         }
-        if self.is_closed() {
-            self.queue_bytes = 0;
-            return std::mem::take(&mut self.queue).len();
-        }
-        self.purge()
+        self.close_without_members().unwrap_or_else(|| self.purge())
     }
 
     /// Whether the last member has left.
     pub(super) fn is_closed(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Drops what is queued if there are no members, and says how many messages that were.
+    pub(super) fn close_without_members(&mut self) -> Option<usize> {
+        if !self.is_closed() {
+            return None;
+        }
+        self.queue_bytes = 0;
+        Some(std::mem::take(&mut self.queue).len())
     }
 
     /// Whether nothing is left of it.
@@ -176,6 +198,45 @@ impl Group {
     /// Whether a message for this group has to be stored before it is acknowledged.
     pub(super) fn is_durable(&self) -> bool {
         self.durable > 0
+    }
+
+    /// Takes the messages of the journal that are over.
+    pub(super) fn take_done(&mut self) -> Vec<Position> {
+        std::mem::take(&mut self.done)
+    }
+
+    /// The journal has committed the message at `sequence`, and those before it.
+    pub(super) fn note_committed(&mut self, sequence: Position) {
+        self.committed = self.committed.max(Some(sequence));
+    }
+
+    /// Puts a message of the journal back where it was when the broker stopped: with a member that has it in
+    /// flight, or into the queue.
+    pub(super) fn restore(
+        &mut self,
+        sequence: Position,
+        message: Message,
+        holder: Option<SessionRef>,
+    ) {
+        self.note_committed(sequence);
+        let queued = Queued {
+            message,
+            is_recorded: true,
+        };
+        let Some(member) = holder else {
+            return self.enqueue(sequence, queued);
+        };
+        if let Some(&slot) = self.slots.get(&member) {
+            let member = &mut self.members[slot];
+            member.credit = member.credit.saturating_sub(1);
+            self.place(slot);
+        }
+        let handed_out = HandedOut {
+            member,
+            queued,
+            refused_by: Vec::new(),
+        };
+        self.handed_out.insert(sequence, handed_out);
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -191,51 +252,63 @@ impl Group {
         message.size() + ENTRY_BYTES
     }
 
-    /// Adds a message; `None` if nobody will ever take it: the last member has left, or it is of
-    /// `QoS` 0 and no member is connected.
-    pub(super) fn push(&mut self, message: Message) -> Option<u64> {
+    /// Whether anybody will ever take this message: not once the last member has left, nor, of `QoS` 0, while no
+    /// member is connected.
+    pub(super) fn takes(&self, message: &Message) -> bool {
         let undeliverable = self.connected == 0 && message.qos() == QoS::AtMostOnce;
-        if self.is_closed() && !mutant!(EmptyGroupTakes) || undeliverable {
-            return None;
-        }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.enqueue(sequence, message);
-        Some(sequence)
+        (!self.is_closed() || mutant!(EmptyGroupTakes)) && !undeliverable
     }
 
-    /// Takes the oldest message out to make room.
-    pub(super) fn drop_oldest(&mut self) -> Option<Message> {
-        let (_, message) = self.queue.pop_first()?;
-        self.queue_bytes -= Self::cost(&message);
-        Some(message)
+    /// Adds a message that the group [`takes`](Self::takes). Sequences rise.
+    pub(super) fn push(&mut self, sequence: Position, queued: Queued) {
+        self.enqueue(sequence, queued);
+    }
+
+    /// Drops the oldest message to make room; `false` if there is none.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some((sequence, queued)) = self.take_first() else {
+            return false;
+        };
+        self.note_done(sequence, &queued);
+        true
+    }
+
+    fn take_first(&mut self) -> Option<(Position, Queued)> {
+        let (sequence, queued) = self.queue.pop_first()?;
+        self.queue_bytes -= Self::cost(&queued.message);
+        Some((sequence, queued))
+    }
+
+    fn note_done(&mut self, sequence: Position, queued: &Queued) {
+        if queued.is_recorded {
+            self.done.push(sequence);
+        }
     }
 
     /// Takes the next message and picks who gets it, while there is a member to take it.
     ///
     /// `fresh` has not waited, so that its expiry is not looked at: an interval of 0 reaches who is
     /// there now.
-    pub(super) fn next(&mut self, now: UnixMillis, fresh: Option<u64>) -> Option<Next> {
-        let (&sequence, message) = self.queue.first_key_value()?;
-        if fresh != Some(sequence) && message.is_expired(now) {
+    pub(super) fn next(&mut self, now: UnixMillis, fresh: Option<Position>) -> Option<Next> {
+        let (&sequence, queued) = self.queue.first_key_value()?;
+        let waits = queued.is_recorded && self.committed < Some(sequence);
+        if waits && !mutant!(GroupMessageBeforeRecord) {
+            return None;
+        }
+        if fresh != Some(sequence) && queued.message.is_expired(now) {
             self.drop_oldest();
             return Some(Next::Expired);
         }
-        let slot = self.pick(message.qos())?;
-        let message = self.drop_oldest()?;
-        Some(Next::Handout(self.give(
-            slot,
-            sequence,
-            message,
-            Vec::new(),
-        )))
+        let slot = self.pick(queued.message.qos())?;
+        let (sequence, queued) = self.take_first()?;
+        Some(Next::Handout(self.give(slot, sequence, queued, Vec::new())))
     }
 
     fn give(
         &mut self,
         slot: usize,
-        sequence: u64,
-        message: Message,
+        sequence: Position,
+        queued: Queued,
         refused_by: Vec<SessionRef>,
     ) -> Handout {
         let member = &mut self.members[slot];
@@ -245,7 +318,7 @@ impl Group {
         self.place(slot);
         let handed_out = HandedOut {
             member: session,
-            message: message.clone(),
+            queued: queued.clone(),
             refused_by,
         };
         self.handed_out.insert(sequence, handed_out);
@@ -253,14 +326,14 @@ impl Group {
             member: session,
             sequence,
             to_connected,
-            message,
+            queued,
         }
     }
 
     /// Notes what became of a message that was handed out.
     pub(super) fn done(
         &mut self,
-        sequence: u64,
+        sequence: Position,
         session: SessionRef,
         outcome: GroupOutcome,
     ) -> Answered {
@@ -278,24 +351,29 @@ impl Group {
             self.place(slot);
         }
         match outcome {
-            GroupOutcome::Consumed => return Answered::Settled,
+            GroupOutcome::Consumed => {
+                self.note_done(sequence, &handed_out.queued);
+                return Answered::Settled;
+            }
             GroupOutcome::TooLarge => return self.hand_over(sequence, handed_out),
             GroupOutcome::Returned => {}
         }
-        let undeliverable = self.connected == 0 && handed_out.message.qos() == QoS::AtMostOnce;
+        let queued = handed_out.queued;
+        let undeliverable = self.connected == 0 && queued.message.qos() == QoS::AtMostOnce;
         if self.is_closed() || undeliverable {
+            self.note_done(sequence, &queued);
             return Answered::Lost;
         }
-        self.enqueue(sequence, handed_out.message);
+        self.enqueue(sequence, queued);
         Answered::Requeued
     }
 
     /// Gives a message that is too large for its member to another one that could take it now. It does not wait
     /// for others, which would hold up what is behind it.
-    fn hand_over(&mut self, sequence: u64, handed_out: HandedOut) -> Answered {
+    fn hand_over(&mut self, sequence: Position, handed_out: HandedOut) -> Answered {
         let HandedOut {
             member,
-            message,
+            queued,
             mut refused_by,
         } = handed_out;
         refused_by.push(member);
@@ -308,8 +386,11 @@ impl Group {
             .copied()
             .find(|&slot| !refused_by.contains(&self.members[slot].session));
         match untried.filter(|_| may_ask) {
-            Some(slot) => Answered::HandedOver(self.give(slot, sequence, message, refused_by)),
-            None => Answered::TooLarge,
+            Some(slot) => Answered::HandedOver(self.give(slot, sequence, queued, refused_by)),
+            None => {
+                self.note_done(sequence, &queued);
+                Answered::TooLarge
+            }
         }
     }
 
@@ -357,19 +438,20 @@ impl Group {
         }
         let before = self.queue.len();
         let bytes = &mut self.queue_bytes;
-        self.queue.retain(|_, message| {
-            let keep = message.qos() != QoS::AtMostOnce;
+        self.queue.retain(|_, queued| {
+            // None of these is recorded.
+            let keep = queued.message.qos() != QoS::AtMostOnce;
             if !keep {
-                *bytes -= Self::cost(message);
+                *bytes -= Self::cost(&queued.message);
             }
             keep
         });
         before - self.queue.len()
     }
 
-    fn enqueue(&mut self, sequence: u64, message: Message) {
-        self.queue_bytes += Self::cost(&message);
-        self.queue.insert(sequence, message);
+    fn enqueue(&mut self, sequence: Position, queued: Queued) {
+        self.queue_bytes += Self::cost(&queued.message);
+        self.queue.insert(sequence, queued);
     }
 }
 
@@ -377,7 +459,7 @@ impl Group {
 const REFUSALS_MAX: usize = 8;
 
 /// What an entry of the queue costs beside its message.
-const ENTRY_BYTES: usize = size_of::<(u64, Message)>();
+const ENTRY_BYTES: usize = size_of::<(Position, Queued)>();
 
 #[cfg(test)]
 mod tests {
@@ -431,13 +513,35 @@ mod tests {
         Group::new(name, credit, 0)
     }
 
+    fn at(sequence: u64) -> Position {
+        Position::new(sequence + 1).expect("not 0")
+    }
+
+    /// Adds a message whose sequence is that of its identity.
+    fn push(group: &mut Group, message: Message) -> bool {
+        let takes = group.takes(&message);
+        if takes {
+            let queued = Queued {
+                message,
+                is_recorded: false,
+            };
+            group.push(at(queued.message.id().sequence), queued);
+        }
+        takes
+    }
+
     fn handouts(group: &mut Group) -> Vec<(u32, u64)> {
         std::iter::from_fn(|| group.next(UnixMillis(0), None))
             .filter_map(|next| match next {
                 Next::Handout(handout) => Some(handout),
                 Next::Expired => None,
             })
-            .map(|handout| (handout.member.key.index, handout.message.id().sequence))
+            .map(|handout| {
+                (
+                    handout.member.key.index,
+                    handout.queued.message.id().sequence,
+                )
+            })
             .collect()
     }
 
@@ -449,11 +553,11 @@ mod tests {
         }
         group.join(session(9), AWAY);
         for sequence in 0..6 {
-            group.push(message(sequence, QoS::AtLeastOnce));
+            push(&mut group, message(sequence, QoS::AtLeastOnce));
         }
         assert_eq!(handouts(&mut group), [(0, 0), (1, 1), (0, 2), (1, 3)]);
         assert_eq!(group.queued(), 2);
-        group.done(1, session(1), GroupOutcome::Consumed);
+        group.done(at(1), session(1), GroupOutcome::Consumed);
         assert_eq!(handouts(&mut group), [(1, 4)]);
     }
 
@@ -462,13 +566,13 @@ mod tests {
         let mut group = group(2);
         group.join(session(0), ONLINE);
         for sequence in 0..3 {
-            group.push(message(sequence, QoS::AtLeastOnce));
+            push(&mut group, message(sequence, QoS::AtLeastOnce));
         }
         assert_eq!(handouts(&mut group), [(0, 0), (0, 1)]);
         group.join(session(1), ONLINE);
         group.leave(session(0));
-        group.done(0, session(0), GroupOutcome::Returned);
-        group.done(1, session(0), GroupOutcome::Consumed);
+        group.done(at(0), session(0), GroupOutcome::Returned);
+        group.done(at(1), session(0), GroupOutcome::Consumed);
         assert_eq!(handouts(&mut group), [(1, 0), (1, 2)]);
     }
 
@@ -476,14 +580,14 @@ mod tests {
     fn a_late_answer_of_a_former_holder_changes_nothing() {
         let mut group = group(2);
         group.join(session(0), ONLINE);
-        group.push(message(0, QoS::AtLeastOnce));
+        push(&mut group, message(0, QoS::AtLeastOnce));
         assert_eq!(handouts(&mut group), [(0, 0)]);
         group.join(session(1), ONLINE);
         group.leave(session(0));
-        let answer = group.done(0, session(0), GroupOutcome::Returned);
+        let answer = group.done(at(0), session(0), GroupOutcome::Returned);
         assert!(matches!(answer, Answered::Requeued));
         assert_eq!(handouts(&mut group), [(1, 0)]);
-        let answer = group.done(0, session(0), GroupOutcome::Returned);
+        let answer = group.done(at(0), session(0), GroupOutcome::Returned);
         assert!(matches!(answer, Answered::Settled));
         assert_eq!(group.queued(), 0, "the message is with its new holder");
     }
@@ -492,12 +596,12 @@ mod tests {
     fn members_that_are_away_get_messages_only_while_nobody_is_connected() {
         let mut group = group(8);
         group.join(session(0), AWAY);
-        assert!(group.push(message(0, QoS::AtLeastOnce)).is_some());
-        assert!(group.push(message(1, QoS::AtMostOnce)).is_none());
+        assert!(push(&mut group, message(0, QoS::AtLeastOnce)));
+        assert!(!push(&mut group, message(1, QoS::AtMostOnce)));
         assert_eq!(handouts(&mut group), [(0, 0)]);
         group.join(session(1), ONLINE);
-        group.push(message(2, QoS::AtMostOnce));
-        group.push(message(3, QoS::AtLeastOnce));
+        push(&mut group, message(2, QoS::AtMostOnce));
+        push(&mut group, message(3, QoS::AtLeastOnce));
         assert_eq!(handouts(&mut group), [(1, 2), (1, 3)]);
         assert_eq!(group.queued_bytes(), 0);
     }
@@ -507,7 +611,7 @@ mod tests {
         let mut group = group(1);
         group.join(session(0), ONLINE);
         for sequence in 0..3 {
-            group.push(message(sequence, QoS::AtMostOnce));
+            push(&mut group, message(sequence, QoS::AtMostOnce));
         }
         assert_eq!(handouts(&mut group), [(0, 0)]);
         assert_eq!(group.set_status(session(0), AWAY), 2);
@@ -521,23 +625,23 @@ mod tests {
         for index in 0..3 {
             group.join(session(index), ONLINE);
         }
-        group.push(message(0, QoS::AtLeastOnce));
-        group.push(message(1, QoS::AtLeastOnce));
+        push(&mut group, message(0, QoS::AtLeastOnce));
+        push(&mut group, message(1, QoS::AtLeastOnce));
         assert_eq!(handouts(&mut group), [(0, 0), (1, 1)]);
         // Member 1 has no credit left, so that it is not asked.
-        let answer = group.done(0, session(0), GroupOutcome::TooLarge);
+        let answer = group.done(at(0), session(0), GroupOutcome::TooLarge);
         let Answered::HandedOver(handout) = answer else {
             panic!("{answer:?}");
         };
         assert_eq!(handout.member, session(2));
-        let answer = group.done(0, session(2), GroupOutcome::TooLarge);
+        let answer = group.done(at(0), session(2), GroupOutcome::TooLarge);
         assert!(matches!(answer, Answered::TooLarge));
-        let answer = group.done(1, session(1), GroupOutcome::Consumed);
+        let answer = group.done(at(1), session(1), GroupOutcome::Consumed);
         assert!(matches!(answer, Answered::Settled));
         assert_eq!(group.queued(), 0);
         // All have their credit back.
         for sequence in 2..5 {
-            group.push(message(sequence, QoS::AtLeastOnce));
+            push(&mut group, message(sequence, QoS::AtLeastOnce));
         }
         assert_eq!(handouts(&mut group).len(), 3);
     }
@@ -547,18 +651,18 @@ mod tests {
         let mut group = group(2);
         group.join(session(0), ONLINE);
         for sequence in 0..3 {
-            group.push(message(sequence, QoS::AtLeastOnce));
+            push(&mut group, message(sequence, QoS::AtLeastOnce));
         }
         assert_eq!(handouts(&mut group).len(), 2);
         assert_eq!(group.leave(session(0)), 1, "nobody will get the third");
         assert!(group.is_closed() && !group.is_over());
         assert!(
-            group.push(message(3, QoS::AtLeastOnce)).is_none(),
+            !push(&mut group, message(3, QoS::AtLeastOnce)),
             "matched too early"
         );
-        let answer = group.done(0, session(0), GroupOutcome::Returned);
+        let answer = group.done(at(0), session(0), GroupOutcome::Returned);
         assert!(matches!(answer, Answered::Lost));
-        let answer = group.done(1, session(0), GroupOutcome::Consumed);
+        let answer = group.done(at(1), session(0), GroupOutcome::Consumed);
         assert!(matches!(answer, Answered::Settled));
         assert!(group.is_over());
     }
@@ -571,7 +675,7 @@ mod tests {
         }
         group.leave(session(1));
         for sequence in 0..3 {
-            group.push(message(sequence, QoS::AtLeastOnce));
+            push(&mut group, message(sequence, QoS::AtLeastOnce));
         }
         let mut members: Vec<_> = handouts(&mut group)
             .iter()
@@ -579,10 +683,10 @@ mod tests {
             .collect();
         members.sort_unstable();
         assert_eq!(members, [0, 2, 3]);
-        group.done(0, session(0), GroupOutcome::Consumed);
-        group.done(1, session(3), GroupOutcome::Consumed);
-        group.done(2, session(2), GroupOutcome::Consumed);
-        group.push(message(3, QoS::AtLeastOnce));
+        group.done(at(0), session(0), GroupOutcome::Consumed);
+        group.done(at(1), session(3), GroupOutcome::Consumed);
+        group.done(at(2), session(2), GroupOutcome::Consumed);
+        push(&mut group, message(3, QoS::AtLeastOnce));
         assert_eq!(handouts(&mut group).len(), 1);
     }
 }

@@ -1,14 +1,17 @@
 //! Shared subscriptions, both ends: the owner's groups, and the members of this shard.
 
 use whimbrel_session::codec::QoS;
+use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::mutant;
 
 use super::deliver::{Admission, Outcome, QueueBounds, Source};
-use super::group::{Answered, Group, Handout, Next};
+use super::group::{Answered, Group, Handout, Next, Queued};
+use super::obligation::OnCommit;
 use super::session::SharedSubscription;
 use super::{Env, Shard};
 use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus};
 use crate::queue::{GroupOrigin, Outgoing, SubscriptionIds};
+use crate::record::{Form, GroupRecord, Position, Record};
 use crate::{DropCause, GroupId, Message, QueueFull, SessionKey, SessionRef};
 
 /// The owner's end.
@@ -43,7 +46,14 @@ impl Shard {
             self.hand_out(env, id);
             return;
         }
-        if self.groups_by_name.get(&group.name) == Some(&id) {
+        self.forget_closed_group(env, id);
+    }
+
+    /// Lets nobody join or reach a group that has lost its last member.
+    pub(super) fn forget_closed_group(&mut self, env: Env<'_>, id: GroupId) {
+        if let Some(group) = self.groups.get(&id)
+            && self.groups_by_name.get(&group.name) == Some(&id)
+        {
             env.index.release_group(&group.name.filter, id);
             self.groups_by_name.remove(&group.name);
         }
@@ -68,7 +78,7 @@ impl Shard {
         &mut self,
         env: Env<'_>,
         id: GroupId,
-        sequence: u64,
+        sequence: Position,
         member: SessionRef,
         outcome: GroupOutcome,
     ) {
@@ -118,21 +128,65 @@ impl Shard {
                 self.stats.count_drop(cause);
                 return Outcome::Handled;
             }
-            if self.with_group(id, Group::drop_oldest).flatten().is_none() {
+            if self.with_group(id, Group::drop_oldest) != Some(true) {
                 break;
             }
             self.stats.count_drop(cause);
         }
-        let Some(sequence) = self.with_group(id, |group| group.push(message)).flatten() else {
+        let group = self.groups.get(&id);
+        let queue = group.and_then(|group| group.queue_id);
+        if let Some(queue) = queue
+            && !self.known.is_empty()
+            && self.is_known(message.id(), queue)
+        {
+            return Outcome::Handled;
+        }
+        if !group.is_some_and(|group| group.takes(&message)) {
             self.stats.count_drop(DropCause::NoMember);
             return Outcome::Handled;
+        }
+        let stored = durable && source.qos() > QoS::AtMostOnce;
+        if !stored && self.is_routed_again(message.id()) {
+            // A member may have had it.
+            return Outcome::Handled;
+        }
+        let queue = queue.filter(|_| stored);
+        let sequence = self.next_position();
+        if let Some(queue) = queue {
+            // A record of its own: messages of a group end in any order.
+            self.append_enqueued(
+                sequence,
+                &message,
+                [(queue, Form::new(source.qos(), false, &[]))],
+            );
+        }
+        let queued = Queued {
+            message,
+            is_recorded: queue.is_some(),
         };
-        self.hand_out_fresh(env, id, Some(sequence));
-        if durable && source.qos() > QoS::AtMostOnce {
+        self.with_group(id, |group| group.push(sequence, queued));
+        if queue.is_some() && !mutant!(GroupMessageBeforeRecord) {
+            let group = id;
+            self.after_commit(env, OnCommit::GroupMessage { group, sequence });
+        } else {
+            self.hand_out_fresh(env, id, Some(sequence));
+        }
+        if stored {
             Outcome::Stored
         } else {
             Outcome::Handled
         }
+    }
+
+    /// A message of a group is recorded: it may be handed out.
+    pub(super) fn group_message_committed(
+        &mut self,
+        env: Env<'_>,
+        id: GroupId,
+        sequence: Position,
+    ) {
+        self.with_group(id, |group| group.note_committed(sequence));
+        self.hand_out_fresh(env, id, Some(sequence));
     }
 
     /// Hands messages out while there are members to take them.
@@ -140,7 +194,7 @@ impl Shard {
         self.hand_out_fresh(env, id, None);
     }
 
-    fn hand_out_fresh(&mut self, env: Env<'_>, id: GroupId, fresh: Option<u64>) {
+    fn hand_out_fresh(&mut self, env: Env<'_>, id: GroupId, fresh: Option<Position>) {
         while let Some(next) = self
             .with_group(id, |group| group.next(env.now.wall, fresh))
             .flatten()
@@ -157,13 +211,18 @@ impl Shard {
             member,
             sequence,
             to_connected,
-            message,
+            queued,
         } = handout;
+        let found = self.groups.get(&group);
+        let queue = found.and_then(|group| group.queue_id);
+        let queue = queue.filter(|_| queued.is_recorded);
+        let message = queued.message;
         self.send(
             member.shard,
             Hop::GroupDeliver {
                 group,
                 sequence,
+                queue,
                 member: member.key,
                 to_connected,
                 message,
@@ -171,7 +230,7 @@ impl Shard {
         );
     }
 
-    fn open_group(&mut self, name: &GroupName) -> GroupId {
+    pub(super) fn open_group(&mut self, name: &GroupName) -> GroupId {
         self.next_group += 1;
         let id = GroupId {
             owner: self.id,
@@ -184,8 +243,21 @@ impl Shard {
         id
     }
 
-    /// Tells the index of a group, and whether its messages are to be stored.
-    fn enter_group(&self, env: Env<'_>, id: GroupId) {
+    /// Tells the index of a group, and whether its messages are to be stored; and the journal, once they are.
+    fn enter_group(&mut self, env: Env<'_>, id: GroupId) {
+        let stores = |group: &Group| group.is_durable() && group.queue_id.is_none();
+        if self.commits.has_journal() && self.groups.get(&id).is_some_and(stores) {
+            let queue = self.next_queue_id();
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.queue_id = Some(queue);
+                let record = GroupRecord {
+                    group: queue,
+                    share: group.name.share.clone(),
+                    filter: ByteStr::from(group.name.filter.as_str()),
+                };
+                self.append(|| Record::Group(record));
+            }
+        }
         if let Some(group) = self.groups.get(&id).filter(|group| !group.is_closed()) {
             env.index
                 .hold_group(&group.name.filter, id, group.is_durable());
@@ -193,17 +265,29 @@ impl Shard {
     }
 
     fn forget_group_if_over(&mut self, id: GroupId) {
-        if self.groups.get(&id).is_some_and(Group::is_over) {
-            self.groups.remove(&id);
+        if self.groups.get(&id).is_some_and(Group::is_over)
+            && let Some(group) = self.groups.remove(&id)
+            && let Some(group) = group.queue_id
+        {
+            self.append(|| Record::GroupEnded { group });
         }
     }
 
-    /// Does something to a group and keeps the count of queued bytes.
-    fn with_group<R>(&mut self, id: GroupId, f: impl FnOnce(&mut Group) -> R) -> Option<R> {
+    /// Does something to a group, keeps the count of queued bytes, and notes what the journal is to hear.
+    pub(super) fn with_group<R>(
+        &mut self,
+        id: GroupId,
+        f: impl FnOnce(&mut Group) -> R,
+    ) -> Option<R> {
         let group = self.groups.get_mut(&id)?;
         let before = group.queued_bytes();
         let result = f(group);
         self.group_bytes = self.group_bytes + group.queued_bytes() - before;
+        let done = group.take_done();
+        if let Some(queue) = group.queue_id {
+            self.done
+                .extend(done.into_iter().map(|position| (queue, position)));
+        }
         Some(result)
     }
 }
@@ -282,7 +366,9 @@ impl Shard {
         to_connected: bool,
         message: Message,
     ) {
-        let GroupOrigin { group, sequence } = origin;
+        let GroupOrigin {
+            group, sequence, ..
+        } = origin;
         let found = self.session(member).and_then(|session| {
             let shared = session.shared.get(&group)?;
             // Somebody else may be connected still [E10].
@@ -296,6 +382,7 @@ impl Shard {
             subscription_ids: shared
                 .subscription_id
                 .map_or(SubscriptionIds::None, SubscriptionIds::One),
+            position: origin.queue.map(|_| sequence),
             origin: Some(Box::new(origin)),
             // The QoS granted to this member [MQTT-4.8.2-3].
             qos: if mutant!(GroupQosNotCapped) {
@@ -410,7 +497,7 @@ impl Shard {
     pub(super) fn send_group_done(
         &mut self,
         group: GroupId,
-        sequence: u64,
+        sequence: Position,
         member: SessionKey,
         outcome: GroupOutcome,
     ) {

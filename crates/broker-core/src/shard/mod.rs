@@ -4,12 +4,14 @@ mod authenticate;
 mod connect;
 mod connection;
 mod deliver;
+mod durable;
 mod group;
 mod inbound;
 mod local;
 mod membership;
 mod obligation;
 mod publish;
+mod restore;
 mod route;
 mod session;
 mod settle;
@@ -41,7 +43,7 @@ use crate::queue::GroupOrigin;
 use crate::timers::Timers;
 use crate::{
     ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, MsgId, Now,
-    Record, SessionKey, ShardId, ShardMessage, ShardStats,
+    Position, QueueId, Record, SessionKey, ShardId, ShardMessage, ShardStats,
 };
 
 pub use self::authenticate::AuthenticationAnswer;
@@ -49,6 +51,7 @@ pub use self::connect::{Attach, Grants};
 pub use self::connection::{InputStatus, Received};
 pub use self::local::{LocalDelivery, LocalPublish, LocalSubscribe};
 pub use self::publish::Verdict;
+pub(crate) use self::restore::{RestoredSession, Taken, group_owner};
 pub use self::session::Inflight;
 
 /// One shard of the broker: a state machine without locks, clock or I/O.
@@ -91,14 +94,28 @@ pub struct Shard {
     next_message: u64,
     next_group: u64,
     next_join: u64,
+    /// Counts positions and queues of the journal, above those of earlier starts.
+    next_position: u64,
+    next_queue: u64,
+    /// What the journal hears of at the end of the turn: sessions whose window changed, messages that queues are done
+    /// with, and what waits for that record.
+    dirty: Vec<SessionKey>,
+    done: Vec<(QueueId, Position)>,
+    after_seal: Vec<OnCommit>,
+    /// Who had a message that was routed before the last crash and is routed again.
+    known: Map<MsgId, Vec<QueueId>>,
     routing_pass: u64,
     queued_messages: usize,
     queued_bytes: usize,
+    /// Those of them that are on the disk only.
+    disk_bytes: usize,
     /// Bytes in the queues of groups.
     group_bytes: usize,
     /// Bytes of messages that wait behind a `QoS` 2 message of their publisher.
     behind_bytes: usize,
     subscriptions: usize,
+    /// Messages can't be stored for want of room.
+    disk_full: bool,
     stats: ShardStats,
     effects: Effects,
 }
@@ -145,12 +162,20 @@ impl Shard {
             },
             next_group: 0,
             next_join: 0,
+            next_position: 0,
+            next_queue: 0,
+            dirty: Vec::new(),
+            done: Vec::new(),
+            after_seal: Vec::new(),
+            known: map::new(seed),
             routing_pass: 0,
             queued_messages: 0,
             queued_bytes: 0,
+            disk_bytes: 0,
             group_bytes: 0,
             behind_bytes: 0,
             subscriptions: 0,
+            disk_full: false,
             stats: ShardStats::default(),
             effects: Effects::default(),
             config,
@@ -246,6 +271,7 @@ impl Shard {
                     .map(|group| group.queued() as u64)
                     .sum::<u64>(),
             queued_bytes: (self.queued_bytes + self.group_bytes) as u64,
+            queued_disk_bytes: self.disk_bytes as u64,
             ..self.stats
         }
     }
@@ -348,11 +374,16 @@ impl Shard {
             Hop::GroupDeliver {
                 group,
                 sequence,
+                queue,
                 member,
                 to_connected,
                 message,
             } => {
-                let origin = GroupOrigin { group, sequence };
+                let origin = GroupOrigin {
+                    group,
+                    sequence,
+                    queue,
+                };
                 self.group_deliver(env, origin, member, to_connected, message);
             }
             Hop::GroupDone {
@@ -361,6 +392,9 @@ impl Shard {
                 member,
                 outcome,
             } => self.group_done(env, group, sequence, member, outcome),
+            Hop::Released { message } => {
+                self.known.remove(&message);
+            }
             Hop::Credit { bytes } => {
                 let window = &mut self.windows[from.index()];
                 debug_assert!(*window >= bytes, "more credit than was used");
@@ -384,13 +418,14 @@ impl Shard {
         self.effects.forward.push(forward);
     }
 
-    /// Whether publishers have to wait: a window to another shard is used up, or a wide fan-out
-    /// is under way. The overrun is what one PUBLISH causes.
+    /// Whether publishers have to wait: a window to another shard or to the journal is used up, or a wide
+    /// fan-out is under way. The overrun is what one PUBLISH causes.
     #[must_use]
     pub fn is_congested(&self) -> bool {
         let window_max = self.config.limits.shard_window_bytes;
         !self.jobs.is_empty()
             || self.behind_bytes >= window_max
+            || self.commits.bytes() >= self.config.limits.journal_window_bytes
             || self.windows.iter().any(|&bytes| bytes >= window_max)
     }
 
@@ -400,9 +435,15 @@ impl Shard {
     }
 
     fn append(&mut self, record: impl FnOnce() -> Record) {
+        self.append_beside(0, record);
+    }
+
+    /// Appends a record with which so many bytes are committed that are not in it.
+    fn append_beside(&mut self, bytes: usize, record: impl FnOnce() -> Record) {
         if self.commits.has_journal() {
-            self.effects.append.push(record());
-            self.commits.appended();
+            let record = record();
+            self.commits.appended(&record, bytes);
+            self.effects.append.push(record);
         }
     }
 

@@ -5,12 +5,13 @@ use std::fmt;
 
 use slab::Slab;
 use whimbrel_session::AckToken;
-use whimbrel_session::codec::ReasonCode;
+use whimbrel_session::codec::{PacketId, ReasonCode};
 use whimbrel_session::mutant;
 
 use super::shown::Entries;
 use crate::effects::ObligationId;
-use crate::{ConnectionKey, SessionKey, ShardId};
+use crate::record::Record;
+use crate::{ConnectionKey, GroupId, Message, MsgId, Position, QueueId, SessionKey, ShardId};
 
 /// Who is told in the end.
 #[derive(Debug)]
@@ -28,7 +29,17 @@ pub(super) enum Debt {
     /// A subscriber gets its SUBACK, and retained messages after it.
     Subscribe(SubscribeDebt),
     /// A `QoS` 2 message is with all its targets: its publisher may release it.
-    Inbound { session: SessionKey, packet_id: u16 },
+    Inbound(InboundKey),
+}
+
+/// Where a message that was taken over stands: at its publisher's session, while that is there, and in the journal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InboundKey {
+    pub(super) session: SessionKey,
+    /// 0 for a will.
+    pub(super) packet_id: u16,
+    pub(super) queue: Option<QueueId>,
+    pub(super) message: MsgId,
 }
 
 /// A SUBACK that waits, with the codes known so far.
@@ -142,6 +153,15 @@ pub(super) enum OnCommit {
     RouteInbound(super::publish::InboundRoute),
     /// The `QoS` 2 message in front of this one is routed: its turn.
     RouteBehind(super::publish::BehindRoute),
+    /// The packet identifier of an outbound `QoS` 2 message is recorded: its PUBLISH may be sent.
+    Prepared {
+        connection: ConnectionKey,
+        packet_id: PacketId,
+    },
+    /// A message of a group is recorded: it may be handed out.
+    GroupMessage { group: GroupId, sequence: Position },
+    /// A will is recorded as a message of its own: it is routed.
+    RouteWill { key: InboundKey, message: Message },
 }
 
 /// What waits for the journal, in the order of the records.
@@ -149,6 +169,9 @@ pub(super) struct Commits {
     journal: bool,
     appended: u64,
     committed: u64,
+    /// Bytes of each record that is not committed, and of all of them.
+    costs: VecDeque<u32>,
+    bytes: usize,
     waiting: VecDeque<Waiting>,
 }
 
@@ -164,6 +187,8 @@ impl Commits {
             journal,
             appended: 0,
             committed: 0,
+            costs: VecDeque::new(),
+            bytes: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -173,9 +198,18 @@ impl Commits {
         self.journal
     }
 
-    /// Counts a record that was appended.
-    pub(super) fn appended(&mut self) {
+    /// Counts a record that was appended, and so many bytes that are committed with it.
+    pub(super) fn appended(&mut self, record: &Record, beside: usize) {
         self.appended += 1;
+        // A record is made of packets, whose sizes fit in 32 bits; what does not counts as the largest.
+        let cost = u32::try_from(record.cost() + beside).unwrap_or(u32::MAX);
+        self.costs.push_back(cost);
+        self.bytes += cost as usize;
+    }
+
+    /// Bytes of records that are not committed.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Runs `then` once everything appended so far is committed: `Some` if that is now.
@@ -192,7 +226,11 @@ impl Commits {
 
     /// Notes that `records` more of the appended records are committed, in order.
     pub(super) fn commit(&mut self, records: u64) {
-        self.committed = (self.committed + records).min(self.appended);
+        let records = records.min(self.appended - self.committed);
+        self.committed += records;
+        for _ in 0..records {
+            self.bytes -= self.costs.pop_front().unwrap_or(0) as usize;
+        }
     }
 
     /// The next thing whose record is committed.
@@ -228,6 +266,8 @@ impl fmt::Debug for Commits {
             journal,
             appended,
             committed,
+            costs,
+            bytes: _,
             waiting,
         } = self;
         let waiting = waiting
@@ -236,6 +276,7 @@ impl fmt::Debug for Commits {
         f.debug_struct("Commits")
             .field("journal", journal)
             .field("open", &(appended - committed))
+            .field("costs", costs)
             .field("waiting", &waiting.collect::<Vec<_>>())
             .finish()
     }
@@ -285,9 +326,9 @@ mod tests {
     fn what_waits_for_a_record_runs_when_that_record_is_committed() {
         let mut commits = Commits::new(true);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_some());
-        commits.appended();
+        commits.appended(&Record::Retained, 0);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
-        commits.appended();
+        commits.appended(&Record::Retained, 0);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
         assert!(commits.pop_ready().is_none());
         commits.commit(1);

@@ -11,13 +11,15 @@ use whimbrel_session::{AckToken, InboundPublish};
 
 use super::connection::Connection;
 use super::deliver::Source;
-use super::obligation::{Debt, OnCommit};
+use super::obligation::{Debt, InboundKey, OnCommit};
 use super::session::InboundMessage;
 use super::{Env, Shard};
 use crate::effects::{CloseReason, Hop};
-use crate::index::Matched;
+use crate::index::{Keeping, Matched};
 use crate::message::MessageParts;
-use crate::{ConnectionKey, DropCause, Message, Record, SessionKey, SessionRef, UnixMillis};
+use crate::{
+    ConnectionKey, DropCause, Message, QueueId, Record, SessionKey, SessionRef, UnixMillis,
+};
 
 /// What the hooks say to a packet, before the shard sees it.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub(super) struct InboundRoute {
     pub(super) connection: ConnectionKey,
     pub(super) session: SessionKey,
     pub(super) packet_id: u16,
+    pub(super) queue: Option<QueueId>,
     pub(super) token: AckToken,
     pub(super) message: Message,
 }
@@ -179,7 +182,19 @@ impl Shard {
         publisher: Option<SessionRef>,
         debt: Option<Debt>,
     ) {
-        let retain = source.retain();
+        let mut retain = source.retain();
+        if self.disk_full {
+            let keeps = retain && source.payload_bytes() > 0;
+            let is_refusable = debt.is_some() && source.qos() > QoS::AtMostOnce;
+            if is_refusable && self.would_store(env, source.topic(), keeps) {
+                return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
+            }
+            if keeps && !is_refusable && !env.index.is_retained(source.topic()) {
+                // Nobody can be told.
+                self.stats.count_drop(DropCause::DiskFull);
+                retain = false;
+            }
+        }
         if retain && self.retain(env, source.message()).is_err() {
             return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
         }
@@ -199,7 +214,7 @@ impl Shard {
             return self.after_commit(env, OnCommit::RouteBehind(route));
         }
         let matched = self.matches(env, source.topic());
-        let waits_for_retained = retain && self.commits.has_journal();
+        let waits_for_retained = retain && debt.is_some() && self.commits.has_journal();
         if matched.is_empty() && !waits_for_retained {
             return self.pay_publisher(env, debt, ReasonCode::NoMatchingSubscribers);
         }
@@ -244,6 +259,10 @@ impl Shard {
     ) {
         let message = Message::new(parts);
         let debt = Debt::Publisher { connection, token };
+        let keeps = parts.retain && !parts.payload.is_empty();
+        if self.disk_full && self.would_store(env, parts.topic, keeps) {
+            return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
+        }
         if parts.retain && self.retain(env, &message).is_err() {
             return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
         }
@@ -266,19 +285,22 @@ impl Shard {
         let Debt::Publisher { connection, token } = debt else {
             return;
         };
+        let queue = self.inbound_queue(publisher.key);
         if let Some(session) = self.session_mut(publisher.key) {
             session.unrouted += 1;
             session.inbound.insert(
                 packet_id,
                 InboundMessage {
                     id: parts.id,
+                    queue,
                     routed: false,
                     release: None,
                 },
             );
-            let client_id = session.client_id.clone();
+        }
+        if let Some(session) = queue {
             self.append(|| Record::InboundStored {
-                client_id,
+                session,
                 packet_id,
                 message: message.clone(),
             });
@@ -287,6 +309,7 @@ impl Shard {
             connection,
             session: publisher.key,
             packet_id,
+            queue,
             token,
             message,
         };
@@ -302,6 +325,7 @@ impl Shard {
             connection,
             session,
             packet_id,
+            queue,
             token,
             message,
         } = route;
@@ -310,36 +334,36 @@ impl Shard {
         }
         let debt = Debt::Publisher { connection, token };
         self.pay_publisher(env, Some(debt), ReasonCode::Success);
-        if message.is_expired(env.now.wall) && self.commits.has_journal() {
-            // [MQTT-3.3.2-5]; the handshake goes on [MQTT-4.3.3-13].
-            self.stats.count_drop(DropCause::Expired);
-            return self.inbound_routed(env, session, packet_id);
-        }
         if mutant!(RetainedOverwritten) && message.retain() {
             // Its record was refused or not when it came.
-            let _ = env.index.retain(&message);
+            let _ = env.index.retain(&message, Keeping::Logged);
         }
-        let matched = self.matches(env, message.topic());
-        let publisher = SessionRef {
-            shard: self.id,
-            key: session,
+        let key = InboundKey {
+            session,
+            packet_id,
+            queue,
+            message: message.id(),
         };
-        let mut buffers = self.take_buffers();
-        let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
-        let inbound = Debt::Inbound { session, packet_id };
-        self.route_for(
-            env,
-            &mut source,
-            &matched,
-            Some(publisher),
-            Some(inbound),
-            false,
-        );
-        self.keep_buffers(buffers);
+        self.route_taken_over(env, key, &message, Debt::Inbound(key));
+    }
+
+    /// The queue under which a message of this publisher is recorded while it is not released: its session's or,
+    /// where that is not recorded, one of its own.
+    fn inbound_queue(&mut self, publisher: SessionKey) -> Option<QueueId> {
+        if !self.commits.has_journal() {
+            return None;
+        }
+        let known = self.session(publisher).and_then(|session| session.queue_id);
+        Some(known.unwrap_or_else(|| self.next_queue_id()))
+    }
+
+    /// Whether a message of this topic would have to be stored before it is acknowledged.
+    fn would_store(&mut self, env: Env<'_>, topic: &TopicName, retain: bool) -> bool {
+        retain || !self.matches(env, topic).durable.is_empty()
     }
 
     /// Routes, and settles `debt` when every shard that has to store the message has done so.
-    fn route_for(
+    pub(super) fn route_for(
         &mut self,
         env: Env<'_>,
         source: &mut Source<'_>,
@@ -434,15 +458,17 @@ impl Shard {
         Ok(())
     }
 
-    fn retain(
+    pub(super) fn retain(
         &mut self,
         env: Env<'_>,
         message: &Message,
     ) -> Result<(), crate::index::RetainedFull> {
-        env.index.retain(message)?;
-        self.append(|| Record::Retained {
-            message: message.clone(),
-        });
+        if message.topic().levels().next() == Some("$SYS") {
+            // Values of this start.
+            return env.index.retain(message, Keeping::Unlogged);
+        }
+        env.index.retain(message, Keeping::Logged)?;
+        self.append_beside(message.size(), || Record::Retained);
         Ok(())
     }
 

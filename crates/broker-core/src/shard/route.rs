@@ -196,6 +196,8 @@ impl Shard {
             }
             job.next = end;
             if end < all {
+                // What these hold is recorded now, as they may be done with it before the job is.
+                self.append_holders(&mut source);
                 self.keep_buffers(buffers);
                 job.targets = Some(targets);
                 self.jobs.push_front(job);
@@ -240,11 +242,7 @@ impl Shard {
         tally: Tally,
         answer_to: Option<AnswerTo>,
     ) {
-        if tally.stored > 0 && self.commits.has_journal() {
-            let message = source.message().clone();
-            let sessions = tally.stored;
-            self.append(|| Record::Enqueued { message, sessions });
-        }
+        self.append_holders(source);
         let Some(AnswerTo { shard, obligation }) = answer_to else {
             return;
         };
@@ -259,6 +257,18 @@ impl Shard {
         } else {
             let to = shard;
             self.after_commit(env, OnCommit::Stored { to, obligation });
+        }
+    }
+
+    /// Tells the journal which queues hold a message since it was last told.
+    fn append_holders(&mut self, source: &mut Source<'_>) {
+        if let Some((position, holders)) = source.take_holders() {
+            let message = source.message().clone();
+            self.append(|| Record::Enqueued {
+                position,
+                message,
+                holders,
+            });
         }
     }
 

@@ -9,7 +9,7 @@ use whimbrel_session::{AckToken, SessionState, Tick};
 use crate::effects::GroupName;
 use crate::map::Map;
 use crate::queue::{Outgoing, SessionQueue};
-use crate::{ConnectionKey, FilterId, GroupId, MsgId};
+use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId, UnixMillis};
 
 /// A session at its shard.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) connection: Option<ConnectionKey>,
     /// Windows and packet identifiers; with the connection while that is accepted.
     pub(super) state: Option<SessionState<Inflight>>,
+    /// When its connection went, if it has none.
+    pub(super) disconnected_at: Option<UnixMillis>,
     /// Session Expiry Interval in force, in seconds; 0 ends the session with its connection.
     pub(super) expiry_secs: u32,
     /// When the armed expiry timer fires.
@@ -44,8 +46,10 @@ pub(super) struct Session {
     /// The routing pass that last met this session, and its place among that pass's targets.
     pub(super) mark: u64,
     pub(super) mark_index: usize,
-    /// The journal knows the session.
-    pub(super) recorded: bool,
+    /// Its queue in the journal, if it is known there.
+    pub(super) queue_id: Option<QueueId>,
+    /// Its window is to be recorded at the end of the turn.
+    pub(super) is_dirty: bool,
     /// A drop was reported to observers since the connection came or went.
     pub(super) drop_reported: bool,
 }
@@ -66,6 +70,12 @@ impl Session {
     /// Whether messages of `QoS` 1 and 2 for it have to be stored before they are acknowledged.
     pub(super) fn stores(&self, qos: QoS) -> bool {
         self.is_durable() && qos > QoS::AtMostOnce
+    }
+
+    /// Whether messages of `QoS` 1 and 2 for it are recorded. While a part of its queue is on the disk only, those of a
+    /// session that now ends with its connection are so too: they stand behind that part.
+    pub(super) fn records(&self, qos: QoS) -> bool {
+        self.stores(qos) || self.queue.has_disk_part() && qos > QoS::AtMostOnce
     }
 }
 
@@ -113,6 +123,8 @@ pub(super) struct Joining {
 #[derive(Debug)]
 pub(super) struct InboundMessage {
     pub(super) id: MsgId,
+    /// Under which the journal has it, if it does.
+    pub(super) queue: Option<QueueId>,
     /// All targets have it.
     pub(super) routed: bool,
     /// The PUBREL that came before that.

@@ -33,7 +33,7 @@ impl Shard {
                 reasons: vec![reason],
             }),
             Debt::Subscribe(subscribe) => self.subscribed(env, subscribe),
-            Debt::Inbound { session, packet_id } => self.inbound_routed(env, session, packet_id),
+            Debt::Inbound(key) => self.inbound_routed(env, key),
         }
     }
 
@@ -58,6 +58,14 @@ impl Shard {
             }
             OnCommit::RouteInbound(route) => self.route_inbound(env, route),
             OnCommit::RouteBehind(route) => self.route_behind(env, route),
+            OnCommit::Prepared {
+                connection,
+                packet_id,
+            } => self.prepared(env, connection, packet_id),
+            OnCommit::GroupMessage { group, sequence } => {
+                self.group_message_committed(env, group, sequence);
+            }
+            OnCommit::RouteWill { key, message } => self.route_will(env, key, &message),
         }
     }
 

@@ -38,13 +38,21 @@ impl fmt::Debug for Shard {
             next_message,
             next_group,
             next_join,
+            next_position,
+            next_queue,
+            dirty,
+            done,
+            after_seal,
+            known,
             // Counted up before each use, and only compared with marks of that use.
             routing_pass: _,
             queued_messages,
             queued_bytes,
+            disk_bytes,
             group_bytes,
             behind_bytes,
             subscriptions,
+            disk_full,
             // Only counted, never asked.
             stats: _,
             effects,
@@ -75,6 +83,14 @@ impl fmt::Debug for Shard {
             .field("group_bytes", group_bytes)
             .field("behind_bytes", behind_bytes)
             .field("subscriptions", subscriptions)
+            .field("disk_full", disk_full)
+            .field("disk_bytes", disk_bytes)
+            .field("next_position", next_position)
+            .field("next_queue", next_queue)
+            .field("dirty", dirty)
+            .field("done", done)
+            .field("after_seal", after_seal)
+            .field("known", known)
             .field("effects", effects)
             .finish()
     }

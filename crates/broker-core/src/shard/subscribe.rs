@@ -16,6 +16,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupName, Hop, LocalOutcome, MemberStatus};
 use crate::map::ShrinkIfSparse;
 use crate::placement::shard_of;
+use crate::record::SubscriptionRecord;
 use crate::{ConnectionKey, Event, FilterId, GroupId, Record, SessionKey, SessionRef};
 
 /// What became of one filter of a SUBSCRIBE.
@@ -96,9 +97,11 @@ impl Shard {
             .session(session)
             .map_or(ProtocolVersion::V5, |session| session.version);
         let mut codes = Vec::new();
+        let mut records = Vec::new();
         let mut joins: Vec<Join> = Vec::new();
         let mut scans = Vec::new();
         for (index, request) in requests.enumerate() {
+            let filter = request.filter;
             let verdict = verdicts.get(index).copied().unwrap_or(ReasonCode::Success);
             let entered = if verdict.is_error() {
                 Entered::Code(verdict)
@@ -120,6 +123,16 @@ impl Shard {
                     scans.push(scan);
                 }
             }
+            let granted = codes.last().copied().and_then(granted_qos);
+            if let Some(qos) = granted {
+                let mut options = request.options;
+                options.qos = qos;
+                records.push(SubscriptionRecord {
+                    filter: ByteStr::from(filter),
+                    options,
+                    subscription_id,
+                });
+            }
             if codes.last().is_some_and(|code| !code.is_error()) {
                 self.observe_filter(session, request.filter, Subscribing::Begins);
             } else if version == ProtocolVersion::V31
@@ -138,14 +151,16 @@ impl Shard {
         let Some(found) = self.session(session) else {
             return;
         };
-        let durable = found.is_durable().then(|| found.client_id.clone());
-        if let Some(client_id) = &durable {
+        let durable = found.is_durable();
+        let queue_id = found.queue_id;
+        if let Some(session) = queue_id {
+            let subscriptions = records.into();
             self.append(|| Record::Subscribed {
-                client_id: client_id.clone(),
+                session,
+                subscriptions,
             });
         }
-        let waits_for_record =
-            durable.is_some() && self.commits.has_journal() && !mutant!(SubAckBeforeRecord);
+        let waits_for_record = queue_id.is_some() && !mutant!(SubAckBeforeRecord);
         let answers = joins.len() as u64 + u64::from(waits_for_record);
         let Some(answers) = u32::try_from(answers).ok().filter(|&answers| answers > 0) else {
             return self.subscribed(env, debt);
@@ -164,7 +179,7 @@ impl Shard {
                     member,
                     status: MemberStatus {
                         connected: true,
-                        durable: durable.is_some() && qos > QoS::AtMostOnce,
+                        durable: durable && qos > QoS::AtMostOnce,
                     },
                     join: number,
                     obligation,
@@ -203,25 +218,25 @@ impl Shard {
             return self.answer_nobody(key, &answer, filters.count());
         };
         let mut codes = Vec::new();
+        let mut removed = Vec::new();
         for text in filters {
             let code = self.remove_filter(env, session, text);
             if code == ReasonCode::Success {
+                removed.push(ByteStr::from(text));
                 self.observe_filter(session, text, Subscribing::Ends);
             }
             codes.push(code);
         }
-        let durable = self
-            .session(session)
-            .filter(|session| session.is_durable())
-            .map(|session| session.client_id.clone());
+        let queue_id = self.session(session).and_then(|session| session.queue_id);
         let then = OnCommit::Unsubscribed {
             connection: key,
             answer,
             codes,
         };
-        match durable {
-            Some(client_id) => {
-                self.append(|| Record::Unsubscribed { client_id });
+        match queue_id {
+            Some(session) => {
+                let filters = removed.into();
+                self.append(|| Record::Unsubscribed { session, filters });
                 if mutant!(UnsubAckBeforeRecord) {
                     return self.committed(env, then);
                 }
@@ -331,17 +346,7 @@ impl Shard {
                 if full && !known {
                     return Entered::Code(ReasonCode::QuotaExceeded);
                 }
-                self.next_join += 1;
-                let join = self.next_join;
-                let joining = Joining {
-                    join,
-                    qos: options.qos,
-                    retain_as_published: options.retain_as_published,
-                    subscription_id,
-                };
-                if let Some(session) = self.session_mut(key) {
-                    session.joining.insert(name.clone(), joining);
-                }
+                let join = self.begin_join(key, &name, options, subscription_id);
                 let qos = options.qos;
                 Entered::Joining { name, join, qos }
             }
@@ -371,6 +376,28 @@ impl Shard {
         }
     }
 
+    /// Notes that a session is about to join a group, and says how this join is called.
+    pub(super) fn begin_join(
+        &mut self,
+        key: SessionKey,
+        name: &GroupName,
+        options: SubscriptionOptions,
+        subscription_id: Option<SubscriptionId>,
+    ) -> u64 {
+        self.next_join += 1;
+        let join = self.next_join;
+        let joining = Joining {
+            join,
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            subscription_id,
+        };
+        if let Some(session) = self.session_mut(key) {
+            session.joining.insert(name.clone(), joining);
+        }
+        join
+    }
+
     /// Notes that retained messages are owed for subscriptions, once their SUBACK is out.
     pub(super) fn scan_later(&mut self, key: SessionKey, scans: Vec<RetainedScan>) {
         let scans_max = self
@@ -397,7 +424,7 @@ impl Shard {
     }
 
     /// Adds or replaces an ordinary subscription; `None` if it would be one too many.
-    fn add_subscriber(
+    pub(super) fn add_subscriber(
         &mut self,
         env: Env<'_>,
         key: SessionKey,
@@ -553,6 +580,13 @@ impl Shard {
     }
 }
 
+/// The `QoS` that a code of a SUBACK grants.
+fn granted_qos(code: ReasonCode) -> Option<QoS> {
+    [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
+        .into_iter()
+        .find(|&qos| ReasonCode::granted(qos) == code)
+}
+
 /// One filter of a SUBSCRIBE.
 pub(super) struct Request<'a> {
     pub(super) filter: &'a str,
@@ -560,7 +594,7 @@ pub(super) struct Request<'a> {
 }
 
 /// An ordinary subscription that was added or replaced.
-struct Added {
+pub(super) struct Added {
     filter: FilterId,
     is_new: bool,
 }

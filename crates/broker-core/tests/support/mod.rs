@@ -6,6 +6,7 @@
     reason = "each test file uses its own part of the rig"
 )]
 
+pub(crate) mod journal;
 pub(crate) mod pieces;
 
 use std::cell::RefCell;
@@ -22,8 +23,11 @@ use whimbrel_broker_core::session::codec::{
 };
 use whimbrel_broker_core::{
     ConnectionKey, ConnectionPump, CoreConfig, Effects, Env, Event, Forward, Grants, Handshake,
-    Index, InputStatus, Now, OpenGate, Shard, ShardId, UnixMillis, placement,
+    Index, InputStatus, Load, Now, OpenGate, Record, Recovery, Shard, ShardId, UnixMillis,
+    placement,
 };
+
+use self::journal::ModelJournal;
 
 pub(crate) use whimbrel_broker_core::session::codec::ProtocolVersion::{V5, V31, V311};
 
@@ -38,7 +42,10 @@ pub(crate) struct Rig {
     now: Now,
     under_way: VecDeque<UnderWay>,
     /// Records appended and not committed, by shard.
-    uncommitted: Vec<u64>,
+    uncommitted: Vec<Vec<Record>>,
+    pub(crate) journal: ModelJournal,
+    /// Asked for and not read yet.
+    loads: VecDeque<(usize, Load)>,
     /// Whether records wait for [`Rig::commit`].
     pub(crate) hold_commits: bool,
     /// Whether shards get no turn for what they have put off.
@@ -74,13 +81,15 @@ impl Rig {
         config.shards = 2;
         change(&mut config);
         let config = Arc::new(config);
-        let index = Index::new(config.seed, &config.limits);
+        let index = journaled_index(&config);
         let shards: Vec<_> = (0..config.shards)
             .filter_map(ShardId::new)
             .map(|id| RefCell::new(Shard::new(id, Arc::clone(&config))))
             .collect();
         Self {
-            uncommitted: vec![0; shards.len()],
+            uncommitted: shards.iter().map(|_| Vec::new()).collect(),
+            journal: ModelJournal::default(),
+            loads: VecDeque::new(),
             index,
             shards,
             config,
@@ -420,12 +429,46 @@ impl Rig {
     pub(crate) fn commit(&mut self) {
         for shard in 0..self.shards.len() {
             let records = std::mem::take(&mut self.uncommitted[shard]);
+            let count = records.len() as u64;
+            self.journal
+                .commit(records, self.index.take_retained_changes());
             let env = env(self.now, &self.index);
-            self.shards[shard]
-                .borrow_mut()
-                .handle_committed(env, records);
+            self.shards[shard].borrow_mut().handle_committed(env, count);
         }
         self.run();
+    }
+
+    /// The process dies, with what is not committed, and another one starts on the same journal. Every
+    /// client's connection is gone.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut CoreConfig)) {
+        let mut config = (*self.config).clone();
+        config.incarnation += 1;
+        change(&mut config);
+        self.config = Arc::new(config);
+        self.index = journaled_index(&self.config);
+        self.under_way.clear();
+        self.loads.clear();
+        for client in &mut self.clients {
+            client.open = false;
+        }
+        let mut recovery = Recovery::new(&self.config, &self.index, self.now);
+        for replayed in self.journal.replay() {
+            recovery.apply(replayed).expect("what was committed");
+        }
+        let shards = recovery.finish().expect("what was committed");
+        self.shards = shards.into_iter().map(RefCell::new).collect();
+        self.uncommitted = self.shards.iter().map(|_| Vec::new()).collect();
+        self.run();
+    }
+
+    /// Time goes on while there is no process.
+    pub(crate) fn pass_secs(&mut self, seconds: u64) {
+        self.now.tick = self.now.tick.saturating_add(seconds * 1_000);
+        self.now.wall.0 += seconds * 1_000;
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.restart_with(|_| {});
     }
 
     /// Runs until nothing happens any more.
@@ -437,6 +480,17 @@ impl Rig {
             }
             for shard in 0..self.shards.len() {
                 busy |= self.drain(shard);
+            }
+            if !self.hold_commits
+                && let Some((shard, load)) = self.loads.pop_front()
+            {
+                busy = true;
+                let messages = self.journal.read(load.queue, &load.positions);
+                let env = env(self.now, &self.index);
+                let shard = &self.shards[shard];
+                shard
+                    .borrow_mut()
+                    .handle_loaded(env, load.session, messages);
             }
             if let Some(UnderWay { from, forward }) = self.under_way.pop_front() {
                 busy = true;
@@ -544,13 +598,18 @@ impl Rig {
             cell.run_backlog(env(self.now, &self.index));
             busy = true;
         }
+        cell.seal(env(self.now, &self.index));
         let Effects {
             forward,
             wake,
             append,
+            load,
             events,
             ..
         } = std::mem::take(cell.effects());
+        busy |= !load.is_empty();
+        self.loads
+            .extend(load.into_iter().map(|load| (shard, load)));
         let from = cell.id();
         busy |= !forward.is_empty();
         self.under_way.extend(
@@ -559,15 +618,14 @@ impl Rig {
                 .map(|forward| UnderWay { from, forward }),
         );
         self.events.extend(events);
-        let mut records = append.len() as u64;
-        if self.hold_commits {
-            self.uncommitted[shard] += records;
-        } else {
-            records += std::mem::take(&mut self.uncommitted[shard]);
-            if records > 0 {
-                busy = true;
-                cell.handle_committed(env(self.now, &self.index), records);
-            }
+        self.uncommitted[shard].extend(append);
+        if !self.hold_commits && !self.uncommitted[shard].is_empty() {
+            busy = true;
+            let records = std::mem::take(&mut self.uncommitted[shard]);
+            let count = records.len() as u64;
+            self.journal
+                .commit(records, self.index.take_retained_changes());
+            cell.handle_committed(env(self.now, &self.index), count);
         }
         for key in wake {
             cell.woken(key);
@@ -608,6 +666,15 @@ impl Rig {
             }
         }
         busy
+    }
+}
+
+fn journaled_index(config: &CoreConfig) -> Index {
+    let index = Index::new(config.seed, &config.limits);
+    if config.journal {
+        index.journaled()
+    } else {
+        index
     }
 }
 

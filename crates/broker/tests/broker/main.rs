@@ -6,9 +6,13 @@
 mod authentication;
 mod closing;
 mod connecting;
+#[cfg(feature = "store")]
+mod data_directory;
+mod durability;
 mod embedding;
 mod hooks;
 mod messaging;
 mod system;
 
+mod held_journal;
 mod support;

@@ -1,12 +1,12 @@
-//! What a resumed session sends again.
+//! What a resumed session sends again, and what was prepared and is recorded.
 
 use std::collections::VecDeque;
 
 use whimbrel_codec::{AckType, Delivery, FanOut, PacketId, QoS, ReasonCode, SubscriptionId};
 
-use super::{Flow, Unsent, fits_output};
+use super::{Flow, NotWritten, fits_output};
 use crate::SessionState;
-use crate::outbound::{Abandoned, Position};
+use crate::outbound::{Abandoned, Position, Unsent};
 
 /// How a message is sent again: like [`Deliver`](crate::Deliver), with the QoS of its exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,25 +17,28 @@ pub struct Redeliver<'a> {
     pub subscription_ids: &'a [SubscriptionId],
 }
 
-/// The next message that a resumed session has to send again.
+/// The next message that a resumed session has to send again, or that was prepared and may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resend<'a, M> {
     /// The id of the exchange.
     pub packet_id: PacketId,
     /// QoS 1 or 2.
     pub qos: QoS,
-    /// What the message was sent with.
+    /// What the message was sent or prepared with.
     pub item: &'a M,
+    /// It was prepared on an earlier connection and sent on none, so that it need not be sent.
+    pub is_overdue: bool,
 }
 
-/// What became of a message that was to be sent again.
+/// What became of a message that was to be sent again, or that was prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resent<M> {
     /// It is in the output.
     Sent,
-    /// QoS 1: it was not sent, and its exchange is over [MQTT-3.1.2-25].
+    /// QoS 1, or prepared and sent on no connection: it was not sent, and its exchange is over
+    /// [MQTT-3.1.2-25].
     Dropped(M),
-    /// QoS 2: it was not sent, and its exchange goes on with PUBREL, because the peer may hold the
+    /// QoS 2 that was sent before: it was not sent, and its exchange goes on with PUBREL, because the peer may hold the
     /// id; `Delivered` follows.
     Released,
 }
@@ -47,7 +50,7 @@ pub enum ResendRefused {
     /// The output buffer is full: try again after some of it was written.
     #[error("output buffer is full")]
     OutputFull,
-    /// `next_resend` names nothing: all is sent, or the window is full.
+    /// `next_resend` names nothing: all is sent, or the window is full, or a record is awaited.
     #[error("nothing is to be sent again now")]
     NothingToResend,
 }
@@ -75,49 +78,46 @@ impl Resume {
 }
 
 impl<M> Flow<M> {
-    /// Whether something is still to be resent.
+    /// Whether something is still to be resent, or was prepared and may go out.
     pub(crate) fn is_resending(&self) -> bool {
-        self.resume.is_some()
+        let prepared = || self.session.outbound.next_prepared();
+        self.resume.is_some() || (!self.muted && prepared().is_some())
     }
 
-    /// The next message to resend, once there is quota for it. Resends PUBRELs by itself.
+    /// The next message to resend, once there is quota for it, or to send because its id is recorded.
+    /// Resends PUBRELs by itself.
     pub(crate) fn next_resend(&mut self) -> Option<Resend<'_, M>> {
-        if self.muted {
-            return None;
-        }
-        self.continue_resume();
-        let resume = self.resume.as_ref()?;
-        if !resume.releases.is_empty() || self.send_credit() == 0 {
-            return None;
-        }
-        let unsent = self.session.outbound.unsent_from(resume.publishes?)?;
+        let is_resuming = self.resume.is_some();
+        let unsent = self.next_unsent()?;
         Some(Resend {
+            is_overdue: is_resuming && unsent.is_never_sent,
             packet_id: unsent.packet_id,
             qos: unsent.qos,
             item: unsent.item,
         })
     }
 
-    /// Sends the message that [`next_resend`](Self::next_resend) has named once more, with DUP
-    /// [MQTT-3.3.1-1] and its own id.
+    /// Sends the message that [`next_resend`](Self::next_resend) has named with its own id, and with DUP
+    /// unless it is the first time [MQTT-3.3.1-1].
     pub(crate) fn resend(
         &mut self,
         fan_out: &mut FanOut<'_>,
         redeliver: Redeliver<'_>,
     ) -> Result<Resent<M>, ResendRefused> {
-        let next = self.next_resend().ok_or(ResendRefused::NothingToResend)?;
-        let (packet_id, qos) = (next.packet_id, next.qos);
-        let mut delivery = Delivery::first(qos, packet_id);
-        if !mutant!(NoDupOnResend) {
+        let next = self.next_unsent().ok_or(ResendRefused::NothingToResend)?;
+        let packet_id = next.packet_id;
+        let mut delivery = Delivery::first(next.qos, packet_id);
+        let is_repeated = !next.is_never_sent || mutant!(DupOnFirstSending);
+        if is_repeated && !mutant!(NoDupOnResend) {
             delivery = delivery.repeated();
         }
         let target = self.target(delivery, redeliver.retain, redeliver.subscription_ids);
         match self.put_publish(fan_out, target) {
             Ok(()) => {}
-            Err(Unsent::TooLarge) => return self.abandon_resend(),
-            Err(Unsent::OutputFull) => return Err(ResendRefused::OutputFull),
+            Err(NotWritten::TooLarge) => return self.abandon_resend(),
+            Err(NotWritten::OutputFull) => return Err(ResendRefused::OutputFull),
         }
-        self.session.outbound.mark_in_flight(packet_id);
+        self.session.outbound.mark_sent(packet_id);
         self.continue_resume();
         Ok(Resent::Sent)
     }
@@ -136,6 +136,20 @@ impl<M> Flow<M> {
         };
         self.continue_resume();
         Ok(resent)
+    }
+
+    fn next_unsent(&mut self) -> Option<Unsent<'_, M>> {
+        if self.muted {
+            return None;
+        }
+        self.continue_resume();
+        let Some(resume) = &self.resume else {
+            return self.session.outbound.next_prepared();
+        };
+        if !resume.releases.is_empty() || self.send_credit() == 0 {
+            return None;
+        }
+        self.session.outbound.unsent_from(resume.publishes?)
     }
 
     /// Writes PUBRELs as far as the output takes them, and notices the end of resending.

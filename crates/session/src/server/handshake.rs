@@ -56,7 +56,9 @@ impl<M> ServerConnection<M> {
     ///
     /// What the session had handed to the caller on an earlier connection counts as done: a QoS 2 message
     /// whose PUBREC was not sent as taken, so its repeat gets PUBREC at once. So accept only when the records
-    /// begun for it are durable, or have been corrected with [`SessionState::settle`].
+    /// begun for it are durable, or have been corrected with [`SessionState::settle`]. That goes for packet ids
+    /// too: what was [prepared](Self::prepare) on an earlier connection is sent on this one without another
+    /// [`recorded`](Self::recorded).
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use crate::support::{Role, VERSIONS};
 enum Op {
     Publish { role: Role, qos: QoS },
     Acknowledge { role: Role, nth: usize },
+    Commit { count: usize },
     Wait { milliseconds: u64 },
     Cut { to_server: usize, to_client: usize },
 }
@@ -30,6 +31,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (role(), qos()).prop_map(|(role, qos)| Op::Publish { role, qos }),
         6 => (role(), 0..8_usize).prop_map(|(role, nth)| Op::Acknowledge { role, nth }),
+        3 => (1..4_usize).prop_map(|count| Op::Commit { count }),
         4 => (0..40_u64).prop_map(|milliseconds| Op::Wait { milliseconds }),
         1 => (0..120_usize, 0..120_usize)
             .prop_map(|(to_server, to_client)| Op::Cut { to_server, to_client }),
@@ -43,15 +45,23 @@ fn terms() -> impl Strategy<Value = Terms> {
         Just(ProtocolVersion::V5),
     ];
     let output_bytes_max = prop_oneof![Just(24_usize), Just(64 * 1024)];
-    (version, 0..20_u64, 1..6_u16, output_bytes_max).prop_map(
-        |(version, latency_ms, window, output_bytes_max)| Terms {
-            version,
-            latency_ms,
-            window,
-            output_bytes_max,
-            keep_alive_secs: 30,
-        },
+    (
+        version,
+        0..20_u64,
+        1..6_u16,
+        output_bytes_max,
+        any::<bool>(),
     )
+        .prop_map(
+            |(version, latency_ms, window, output_bytes_max, prepares)| Terms {
+                version,
+                latency_ms,
+                window,
+                output_bytes_max,
+                keep_alive_secs: 30,
+                prepares,
+            },
+        )
 }
 
 /// Runs `ops`, then lets everything settle; what was published by whom, in order.
@@ -68,6 +78,7 @@ fn run(terms: Terms, ops: &[Op]) -> (Pair, [Vec<Message>; 2]) {
                 published[role as usize].push(message);
             }
             Op::Acknowledge { role, nth } => pair.acknowledge(role, nth),
+            Op::Commit { count } => pair.commit(count),
             Op::Wait { milliseconds } => pair.wait(milliseconds),
             Op::Cut {
                 to_server,
@@ -133,13 +144,15 @@ proptest! {
 
 #[test]
 fn without_loss_every_message_arrives_once() {
-    for version in VERSIONS {
+    let versions = VERSIONS.into_iter();
+    for (version, prepares) in versions.flat_map(|version| [(version, false), (version, true)]) {
         let terms = Terms {
             version,
             latency_ms: 7,
             window: 3,
             output_bytes_max: 64 * 1024,
             keep_alive_secs: 30,
+            prepares,
         };
         let mut pair = Pair::new(terms);
         let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -171,6 +184,7 @@ fn an_idle_pair_stays_connected_by_pings() {
             window: 3,
             output_bytes_max: 64 * 1024,
             keep_alive_secs: 1,
+            prepares: false,
         };
         let mut pair = Pair::new(terms);
         // `wait` fails if any timer ends the connection.
@@ -187,6 +201,7 @@ fn ids_wrap_in_a_long_session() {
         window: 64,
         output_bytes_max: 64 * 1024,
         keep_alive_secs: 0,
+        prepares: false,
     };
     let mut pair = Pair::new(terms);
     let count = 70_000;

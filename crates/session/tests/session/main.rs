@@ -9,6 +9,7 @@ mod handshake;
 mod identifiers;
 mod keep_alive;
 mod pair;
+mod prepared;
 mod qos1;
 mod qos2;
 mod requests;

@@ -1,15 +1,15 @@
 //! A client and a server joined by a link with latency, at simulated time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 
 use whimbrel_session::codec::{
-    Connect, FanOut, FanOutBuffer, ProtocolVersion, QoS, ReasonCode, WriteBuf,
+    Connect, FanOut, FanOutBuffer, PacketId, ProtocolVersion, QoS, ReasonCode, WriteBuf,
 };
 use whimbrel_session::{
     Accept, AckToken, ClientConfig, ClientConnection, ClientEvent, Deliver, Epoch, InboundPublish,
-    PublishOptions, Redeliver, Refused, ServerConfig, ServerConnection, ServerEvent, SessionState,
-    Tick,
+    PublishOptions, Redeliver, Refused, Resent, ServerConfig, ServerConnection, ServerEvent,
+    SessionState, Tick,
 };
 
 use crate::support::{NOW, Role, source};
@@ -27,6 +27,7 @@ pub(crate) struct Pair {
     epoch: u32,
     /// The server's sessions, while none is connected.
     stored: Option<SessionState<u32>>,
+    record: Record,
 }
 
 /// What stays the same over all connections.
@@ -38,6 +39,19 @@ pub(crate) struct Terms {
     pub(crate) window: u16,
     pub(crate) output_bytes_max: usize,
     pub(crate) keep_alive_secs: u16,
+    /// The server records the packet ids of its QoS 2 messages first.
+    pub(crate) prepares: bool,
+}
+
+/// What the server has on the disk, and what it has written to the client.
+#[derive(Debug, Default)]
+struct Record {
+    /// Prepared on this connection, and not on the disk.
+    waiting: VecDeque<(PacketId, u32)>,
+    /// Items whose packet id is on the disk.
+    recorded: BTreeSet<u32>,
+    /// Items that were written on any connection, and with which DUP last.
+    written: BTreeMap<u32, bool>,
 }
 
 /// One side's application: takes every message at once, acknowledges when it is told to.
@@ -85,6 +99,7 @@ impl Pair {
             terms,
             epoch: 1,
             stored: None,
+            record: Record::default(),
         }
     }
 
@@ -134,6 +149,18 @@ impl Pair {
         }
         self.to_server = Link::default();
         self.to_client = Link::default();
+        // A session is resumed when its record is committed.
+        let waiting = self.record.waiting.drain(..);
+        self.record.recorded.extend(waiting.map(|(_, item)| item));
+    }
+
+    /// So many packet ids are recorded, in their order.
+    pub(crate) fn commit(&mut self, count: usize) {
+        let count = count.min(self.record.waiting.len());
+        for (packet_id, item) in self.record.waiting.drain(..count) {
+            self.record.recorded.insert(item);
+            self.server.recorded(packet_id);
+        }
     }
 
     /// Acknowledges one of the packets that wait for it.
@@ -161,6 +188,7 @@ impl Pair {
                     self.acknowledge(role, 0);
                 }
             }
+            self.commit(usize::MAX);
             self.wait(self.terms.latency_ms + 1);
         }
         panic!("stuck: {:?} {:?}", self.client, self.server);
@@ -188,6 +216,7 @@ impl Pair {
             && apps.iter().all(idle)
             && links.iter().all(|link| link.under_way.is_empty())
             && links.iter().all(|link| link.arrived.is_empty())
+            && self.record.waiting.is_empty()
             && !self.client.is_resending()
             && !self.server.is_resending()
             && self.client.in_flight() == 0
@@ -252,7 +281,10 @@ impl Pair {
                     assert_eq!(connected.connack.reason, ReasonCode::Success);
                     assert!(connected.discarded.is_none(), "the server has the session");
                 }
-                Some(ClientEvent::Publish(publish)) => self.client_app.take(publish),
+                Some(ClientEvent::Publish(publish)) => {
+                    self.record.check(&publish, self.terms.prepares);
+                    self.client_app.take(publish);
+                }
                 Some(ClientEvent::Release { token, .. } | ClientEvent::Received { token, .. }) => {
                     self.client_app.tokens.push(token);
                 }
@@ -279,15 +311,15 @@ impl Pair {
             }
         }
         while let Some(next) = self.server.next_resend() {
-            let payload = next.item.to_be_bytes();
+            let item = *next.item;
+            let payload = item.to_be_bytes();
             let mut message = FanOut::new(source(&payload), &mut buffer);
-            if self
-                .server
-                .resend(&mut message, Redeliver::default())
-                .is_err()
-            {
+            let resent = self.server.resend(&mut message, Redeliver::default());
+            if resent.is_err() {
                 break;
             }
+            assert_eq!(resent, Ok(Resent::Sent));
+            self.record.note_written(item);
         }
         while let Some(&Message { qos, item }) = self.client_app.outbox.front() {
             let payload = item.to_be_bytes();
@@ -310,7 +342,14 @@ impl Pair {
                 qos,
                 ..Deliver::default()
             };
-            match self.server.deliver(&mut message, deliver, item) {
+            let taken = if self.terms.prepares && qos == QoS::ExactlyOnce {
+                let prepared = self.server.prepare(&mut message, deliver, item);
+                prepared.map(|packet_id| self.record.waiting.push_back((packet_id, item)))
+            } else {
+                let delivered = self.server.deliver(&mut message, deliver, item);
+                delivered.map(|()| self.record.note_written(item))
+            };
+            match taken {
                 Ok(()) => {
                     self.server_app.outbox.pop_front();
                 }
@@ -336,12 +375,29 @@ impl Pair {
     }
 }
 
+impl Record {
+    fn note_written(&mut self, item: u32) {
+        let is_repeated = self.written.contains_key(&item);
+        self.written.insert(item, is_repeated);
+    }
+
+    /// The client got a message: its id is recorded if it has to be, and DUP says whether it was sent before.
+    fn check(&self, publish: &InboundPublish<'_>, prepares: bool) {
+        let item = item_of(publish);
+        assert_eq!(
+            self.written.get(&item),
+            Some(&publish.publish.delivery().dup())
+        );
+        let waits = prepares && publish.publish.qos() == QoS::ExactlyOnce;
+        assert!(!waits || self.recorded.contains(&item));
+    }
+}
+
 impl App {
     fn take(&mut self, publish: InboundPublish<'_>) {
-        let payload = publish.publish.payload().try_into();
         self.taken.push(Message {
             qos: publish.publish.qos(),
-            item: u32::from_be_bytes(payload.expect("four bytes")),
+            item: item_of(&publish),
         });
         self.tokens.extend(publish.token);
     }
@@ -384,6 +440,11 @@ impl Link {
     fn next_due(&self) -> Option<Tick> {
         self.under_way.front().map(|chunk| chunk.due)
     }
+}
+
+fn item_of(publish: &InboundPublish<'_>) -> u32 {
+    let payload = publish.publish.payload().try_into();
+    u32::from_be_bytes(payload.expect("four bytes"))
 }
 
 fn connections(

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use whimbrel_broker_core::session::codec::{PublishRef, QoS, RetainHandling, SubscriptionId};
 
-use super::message::{GroupKey, Message};
-use super::session::{Copies, Flow, Lanes, Mark, Session, Subscription};
+use super::message::{GroupCopy, GroupKey, Message};
+use super::session::{Connection, Copies, Flow, Lanes, Mark, Session, Subscription};
 use super::wall::Wall;
 use super::{Oracle, TRANSIT_MS};
 use crate::payload::{self, MessageKey};
@@ -76,7 +76,7 @@ impl Oracle {
             let detail = detail("it was never taken".to_owned());
             return self.fail("delivered what was not taken", detail);
         }
-        if self.is_of_earlier_life(message) {
+        if !self.journal && self.is_of_earlier_life(message) {
             let detail = detail(format!("{message:?}"));
             return self.fail("delivered what a crash has ended", detail);
         }
@@ -93,7 +93,7 @@ impl Oracle {
         if let [Reason::Shared(group)] = &reasons[..]
             && !copy.dup
         {
-            self.check_group_copy(session, key, group);
+            self.check_group_copy(session, key, group, copy.qos);
         }
     }
 
@@ -112,9 +112,10 @@ impl Oracle {
         self.tell_of(copy.key, || {
             format!("shown to a client on connection {connection}: {copy:?}")
         });
-        let Some(session) = self.connections.get(&connection).map(|found| found.session) else {
+        let Some(&Connection { session, life, .. }) = self.connections.get(&connection) else {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
+        let (life_began, queues_spill) = (self.life_began, self.queues_spill);
         let found = &mut self.sessions[session];
         see(found, copy);
         let Some((key, message)) = copy
@@ -131,14 +132,31 @@ impl Oracle {
             .collect();
         let ordinary = found.possible(message).any(Subscription::is_ordinary);
         let each = u32::from(ordinary) + shared.len() as u32;
-        let allowed = each * message.ingress.len() as u32;
+        let allowed = each * message.times_taken();
+        let is_of_earlier_life = message.first_ingress() < Some(life_began);
+        // Who has subscribed since it was routed first may get it when a start routes it again.
+        let is_late = is_of_earlier_life
+            && !found
+                .possible(message)
+                .any(|subscription| subscription.is_sure_of(message));
         let is_first = !found.received.contains_key(&key);
-        let copies = count(found.received.entry(key).or_default(), copy, as_retained);
+        let copies = found.received.entry(key).or_insert(Copies {
+            life,
+            ..Copies::default()
+        });
+        // A group may hand out again what it is not known to be done with, whatever its member asked for.
+        let is_shared = !shared.is_empty() && copy.qos == QoS::AtMostOnce;
+        let may_repeat = copy.qos == QoS::AtLeastOnce || is_shared || is_late;
+        let is_again = life > copies.life && may_repeat;
+        let copies = count(copies, copy, as_retained, is_again);
         let too_many = copies.live > allowed;
         let client = found.client;
         // A will's number is that of its CONNECT, whenever it is published.
-        let ordered =
-            shared.is_empty() && message.ingress.len() == 1 && !copy.retain && !message.is_will;
+        let ordered = shared.is_empty()
+            && message.ingress.len() == 1
+            && !copy.retain
+            && !message.is_will
+            && !is_late;
         let mut overtaken = None;
         if is_first && ordered {
             // In the order in which the broker took them: a client may send a new message before it
@@ -151,8 +169,10 @@ impl Oracle {
                 published: message.qos.bits(),
                 delivered: copy.qos.bits(),
             };
-            // What is sent again may wait for the window while `QoS` 0 goes on.
-            let across = (!copy.dup).then_some(None);
+            // What is sent again may wait for the window while `QoS` 0 goes on; what a start routes again comes behind
+            // what its first routing has let pass; what a queue has on the disk only lets `QoS` 0 pass.
+            let is_kept = !copy.dup && !is_of_earlier_life && !queues_spill;
+            let across = is_kept.then_some(None);
             for lanes in across.into_iter().chain([Some(lanes)]) {
                 let flow = Flow {
                     publisher: key.publisher,
@@ -202,23 +222,23 @@ impl Oracle {
     }
 
     /// One message of a group goes to one member, unless that one's session is gone [U5-103].
-    fn check_group_copy(&mut self, session: usize, key: MessageKey, group: &GroupKey) {
+    fn check_group_copy(&mut self, session: usize, key: MessageKey, group: &GroupKey, qos: QoS) {
         let Some(message) = self.messages.get_mut(&key) else {
             return;
         };
-        let times = message.ingress.len();
+        let times = message.times_taken() as usize;
         let holders = message.group_copies.entry(group.clone()).or_default();
-        if !holders.contains(&session) {
-            holders.push(session);
+        if !holders.iter().any(|holder| holder.session == session) {
+            holders.push(GroupCopy { session, qos });
         }
         let living = holders
             .iter()
-            .filter(|&&holder| self.sessions[holder].is_alive())
+            .filter(|holder| self.sessions[holder.session].is_alive())
             .count();
         if living > times {
             let clients: Vec<_> = holders
                 .iter()
-                .map(|&holder| self.sessions[holder].client)
+                .map(|holder| self.sessions[holder.session].client)
                 .collect();
             let detail = format!("{key} of {group:?} to clients {clients:?}");
             self.fail("more than one member of a group got it", detail);
@@ -246,10 +266,11 @@ fn see(session: &mut Session, copy: &Copy) {
     }
 }
 
-fn count(copies: &mut Copies, copy: &Copy, as_retained: bool) -> Copies {
+/// With `is_again`, what a process that died has sent may be sent again by the next one, which does not know.
+fn count(copies: &mut Copies, copy: &Copy, as_retained: bool, is_again: bool) -> Copies {
     if as_retained {
         copies.retained += 1;
-    } else if copy.dup && copy.qos == QoS::AtLeastOnce {
+    } else if copy.dup && copy.qos == QoS::AtLeastOnce || is_again {
         copies.repeated += 1;
     } else {
         copies.live += 1;

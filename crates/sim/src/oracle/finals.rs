@@ -36,6 +36,7 @@ impl Oracle {
     pub(crate) fn retained_now(&self) -> BTreeMap<String, MessageKey> {
         self.retained
             .iter()
+            .filter(|(topic, _)| self.knows_retained(topic))
             .filter(|(_, key)| {
                 let message = &self.messages[key];
                 message
@@ -197,6 +198,7 @@ impl Oracle {
                     // Copies of shared subscriptions come in no order.
                     let seen = session.last_seen.iter().filter(|(topic, _)| {
                         has_one_writer(topic)
+                            && self.knows_retained(topic)
                             && matching::matches(&subscription.filter, topic)
                             && !session.subscriptions.iter().any(|other| {
                                 !other.is_ordinary() && matching::matches(&other.filter, topic)
@@ -208,7 +210,8 @@ impl Oracle {
                             .retained
                             .get(topic)
                             .copied()
-                            .filter(|key| self.messages[key].ingress.len() == 1);
+                            .filter(|key| self.messages[key].ingress.len() == 1)
+                            .filter(|key| !self.is_of_earlier_life(&self.messages[key]));
                         let since = retained
                             .and_then(|key| self.messages[&key].retained.last())
                             .map(|span| span.from);
@@ -235,7 +238,7 @@ impl Oracle {
 }
 
 /// Whether the packet may be above what the client accepts, properties and all.
-fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
+pub(super) fn may_be_too_large(packet_size_max: Option<u32>, message: &Message) -> bool {
     packet_size_max.is_some()
         && message.payload_length + message.topic.len() + PACKET_OVERHEAD > PACKET_SIZE_MAX as usize
 }

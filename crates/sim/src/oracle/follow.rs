@@ -34,7 +34,7 @@ impl Oracle {
         what: &'static str,
     ) {
         if self.follow == Some(key) {
-            let Position { shard, record } = position;
+            let Position { shard, record, .. } = position;
             self.tell(key, || format!("{what}: record {record} of shard {shard}"));
             self.followed.push(Followed { position, what });
         }
@@ -51,7 +51,7 @@ impl Oracle {
         self.followed = open;
         let done: Vec<Followed> = done;
         for Followed { position, what } in done {
-            let Position { shard, record } = position;
+            let Position { shard, record, .. } = position;
             self.tell(key, || {
                 format!("{what} is committed: record {record} of shard {shard}")
             });

@@ -49,7 +49,7 @@ impl Oracle {
             if session.will_due_ms.is_some_and(|due| due <= now) {
                 return Some(("a will is late", client));
             }
-            let expired = session.expires_ms().is_some_and(|due| due <= now);
+            let expired = session.expires_ms.is_some_and(|due| due <= now);
             let silent = session
                 .connection
                 .and_then(|connection| self.connections.get(&connection))
@@ -128,9 +128,10 @@ impl Oracle {
             }
             Event::Unsubscribed { client_id, filter } => {
                 let client = client_number(client_id);
+                let post = self.post;
                 let known = self
                     .session_of(client)
-                    .is_some_and(|session| session.unsubscribe(filter, moment));
+                    .is_some_and(|session| session.unsubscribe(filter, moment, post));
                 if !known {
                     let detail = format!("client c{client}, {filter}");
                     self.fail("unsubscribed from what was not subscribed to", detail);
@@ -160,23 +161,30 @@ impl Oracle {
         }
         let index = known.unwrap_or_else(|| {
             let index = self.sessions.len();
-            let session = Session::new(index, client, arrival.shard, moment.order);
+            let mut session = Session::new(index, client, arrival.shard, moment.order);
+            // What it is again if a crash takes its beginning back.
+            session.ended = Some(moment.order);
             self.sessions.push(session);
             self.by_client.insert(client, index);
             index
         });
+        self.change(index);
         let asked = match arrival.version {
             ProtocolVersion::V5 => arrival.session_expiry_secs,
             _ if arrival.clean_start => 0,
             _ => self.v3_session_expiry_secs,
         };
         let expiry_secs = asked.min(self.session_expiry_secs_max);
+        let life = self.life;
         let session = &mut self.sessions[index];
         let was_open = session.connection.is_some();
+        session.ended = None;
+        session.shard = arrival.shard;
         session.connection = Some(arrival.connection);
         session.connections += 1;
         session.packet_size_max = arrival.packet_size_max;
-        session.disconnected_ms = None;
+        session.disconnected = None;
+        session.expires_ms = None;
         // Cancels a will that was not due yet [MQTT-3.1.3-9].
         let lost_will = session
             .will_due_ms
@@ -191,6 +199,7 @@ impl Oracle {
             arrival.connection,
             Connection {
                 session: index,
+                life,
                 version: arrival.version,
                 attached: moment.order,
                 expects_session_present: known.is_some(),
@@ -239,6 +248,8 @@ impl Oracle {
                 format!("client c{client}"),
             );
         };
+        self.change(index);
+        let wall_ms = self.wall.at(moment.ms);
         let session = &mut self.sessions[index];
         let Some(connection) = session
             .connection
@@ -248,7 +259,6 @@ impl Oracle {
             return self.fail("disconnected twice", format!("client c{client}"));
         };
         connection.closed = true;
-        session.disconnected_ms = Some(moment.ms);
         let mut keeps_will = true;
         let mut wrong = None;
         match reason {
@@ -274,6 +284,7 @@ impl Oracle {
             }
             _ => {}
         }
+        session.part(moment, wall_ms);
         if !keeps_will {
             session.will = None; // [MQTT-3.14.4-3]
         }
@@ -294,13 +305,15 @@ impl Oracle {
         let Some(index) = self.by_client.remove(&client) else {
             return self.fail("an unknown session ended", format!("client c{client}"));
         };
+        self.change(index);
+        let post = self.post;
         let session = &mut self.sessions[index];
-        let expired = session.expires_ms().is_some_and(|due| due <= moment.ms);
+        let expired = session.expires_ms.is_some_and(|due| due <= moment.ms);
         let was_open = session.connection.is_some();
-        let lost_will = session.will.is_some() && session.disconnected_ms.is_some();
+        let lost_will = session.will.is_some() && session.disconnected.is_some();
         session.ended = Some(moment.order);
         for subscription in &mut session.subscriptions {
-            subscription.ended.get_or_insert(moment.order);
+            subscription.end(moment.order, post);
         }
         if was_open || !(expired || discarded) {
             self.fail("a session ended too early", format!("client c{client}"));
@@ -317,13 +330,14 @@ impl Oracle {
         let Some(&index) = self.by_client.get(&client) else {
             return self.fail("subscribed without a session", format!("client c{client}"));
         };
+        let post = self.post;
         let session = &mut self.sessions[index];
         let asked = session
             .connection
             .and_then(|connection| self.connections.get_mut(&connection))
             .and_then(|connection| connection.asked.pop_front());
         match asked.filter(|asked| asked.filter == filter) {
-            Some(asked) => session.subscribe(&asked, moment),
+            Some(asked) => session.subscribe(&asked, moment, post),
             None => self.fail("subscribed to what was not asked for", filter.to_owned()),
         }
     }
@@ -336,6 +350,7 @@ impl Oracle {
         let Some(index) = self.by_client.get(&client).copied() else {
             return self.fail("a will without a session", format!("client c{client}"));
         };
+        self.change(index);
         let session = &mut self.sessions[index];
         let due = session.will_due_ms.take();
         let Some(will) = session.will.take() else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use whimbrel_broker_core::session::codec::QoS;
+use whimbrel_broker_core::{MsgId, QueueId};
 
 use super::Order;
 use super::wall::Wall;
@@ -25,14 +26,14 @@ pub(super) struct Message {
     pub(super) promised: bool,
     /// When it was the retained message of its topic: from, until.
     pub(super) retained: Vec<Span>,
-    /// Journal positions of its records, by shard.
-    pub(super) enqueued: BTreeMap<usize, u64>,
-    /// And the session it came in.
-    pub(super) inbound_stored: Option<(Position, usize)>,
+    /// Its record for each queue.
+    pub(super) enqueued: BTreeMap<QueueId, Position>,
+    pub(super) inbound_stored: Option<InboundRecord>,
     pub(super) inbound_released: Option<Position>,
-    pub(super) retained_stored: Option<Position>,
+    /// The journal has had it as the retained message of its topic.
+    pub(super) is_retained_stored: bool,
     /// Sessions that it was sent to for a shared subscription, and nothing else.
-    pub(super) group_copies: BTreeMap<GroupKey, Vec<usize>>,
+    pub(super) group_copies: BTreeMap<GroupKey, Vec<GroupCopy>>,
 }
 
 /// The broker took a message.
@@ -43,6 +44,34 @@ pub(super) struct Ingress {
     /// By the wall clock.
     pub(super) wall_ms: i64,
     pub(super) session: usize,
+    pub(super) fate: Fate,
+}
+
+/// What the broker that took a message still has of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// All that it has to have.
+    Kept,
+    /// Its process died, and whether it was taken nobody knows any more; it may have been delivered.
+    Forgotten,
+    /// Its process died before it was delivered to anybody.
+    Undone,
+}
+
+/// A message was recorded as taken over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InboundRecord {
+    pub(super) position: Position,
+    pub(super) id: MsgId,
+    /// The session that it came in.
+    pub(super) session: usize,
+}
+
+/// A member of a group that was sent a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupCopy {
+    pub(super) session: usize,
+    pub(super) qos: QoS,
 }
 
 /// A while.
@@ -52,9 +81,10 @@ pub(super) struct Span {
     pub(super) until: Option<Order>,
 }
 
-/// A record in a shard's journal.
-#[derive(Clone, Copy, Debug)]
+/// A record of a shard, in one life of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
+    pub(super) life: usize,
     pub(super) shard: usize,
     pub(super) record: u64,
 }
@@ -108,12 +138,10 @@ impl Message {
             .any(|ingress| ingress.wall_ms + expiry_ms <= wall.most(ingress.at_ms, now_ms))
     }
 
-    /// The journals that had its records are gone.
-    pub(super) fn forget_records(&mut self) {
-        self.enqueued.clear();
-        self.inbound_stored = None;
-        self.inbound_released = None;
-        self.retained_stored = None;
+    /// How often it was taken and may have been delivered for that.
+    pub(super) fn times_taken(&self) -> u32 {
+        let undone = |ingress: &&Ingress| ingress.fate != Fate::Undone;
+        self.ingress.iter().filter(undone).count() as u32
     }
 
     /// Whether it was retained at some moment since `order`.

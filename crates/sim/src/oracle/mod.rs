@@ -4,6 +4,7 @@
 //! outside: from the packets on both sides of each link, the packets that hooks are shown, the
 //! records that are appended, and the events for observers. It knows nothing of how the core works.
 
+mod changes;
 mod copies;
 mod crash;
 mod finals;
@@ -17,13 +18,14 @@ mod turns;
 mod wall;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use whimbrel_broker_core::MsgId;
 use whimbrel_broker_core::session::codec::{QoS, ReasonCode, SubscriptionOptions};
+use whimbrel_broker_core::{MsgId, QueueId};
 
+use self::changes::Change;
 use self::follow::Followed;
-use self::message::{Ingress, Message, Span};
+use self::message::{Fate, Ingress, Message, Position, Span};
 use self::session::{Asked, Connection, Session};
 use self::wall::Wall;
 use crate::finding::Finding;
@@ -83,6 +85,8 @@ pub(crate) struct Oracle {
     session_expiry_secs_max: u32,
     in_flight_max: u16,
     queues_are_small: bool,
+    /// What does not fit in memory is on the disk only.
+    queues_spill: bool,
     sessions: Vec<Session>,
     /// The living session of each client.
     by_client: BTreeMap<usize, usize>,
@@ -98,8 +102,24 @@ pub(crate) struct Oracle {
     deletions: BTreeMap<String, Order>,
     /// What the identities that the broker has given stand for: node, incarnation and sequence.
     identities: BTreeMap<MsgId, MessageKey>,
+    /// The sessions of the journal's queues.
+    queues: BTreeMap<QueueId, usize>,
+    /// The number of the present process.
+    life: usize,
+    /// Records of each of its shards.
     appended: Vec<u64>,
-    committed: Vec<u64>,
+    /// Records of each shard that are committed, by life.
+    committed: Vec<Vec<u64>>,
+    /// The last record of the turn that is told now.
+    post: Position,
+    /// What is not committed of what became of sessions, by shard.
+    changes: Vec<VecDeque<Change>>,
+    /// The retained messages that the journal has.
+    retained_stored: BTreeMap<String, Option<MessageKey>>,
+    /// Topics of which it can't be told what is retained.
+    retained_unknown: BTreeSet<String>,
+    /// Messages are to be refused for want of room on the disk.
+    disk: DiskRoom,
     /// When the present process began.
     life_began: Order,
     wall: Wall,
@@ -122,6 +142,7 @@ impl Oracle {
             session_expiry_secs_max: plan.core.session_expiry_secs_max,
             in_flight_max: plan.core.connection.in_flight_max.get(),
             queues_are_small: plan.queues_are_small,
+            queues_spill: plan.queues_spill(),
             sessions: Vec::new(),
             by_client: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -131,12 +152,23 @@ impl Oracle {
             retained: BTreeMap::new(),
             deletions: BTreeMap::new(),
             identities: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            life: 0,
+            post: Position {
+                life: 0,
+                shard: 0,
+                record: 0,
+            },
+            changes: vec![VecDeque::new(); plan.core.shards],
+            retained_stored: BTreeMap::new(),
+            retained_unknown: BTreeSet::new(),
+            disk: DiskRoom::default(),
             life_began: 0,
             wall: Wall::new(),
             follow,
             followed: Vec::new(),
             appended: vec![0; plan.core.shards],
-            committed: vec![0; plan.core.shards],
+            committed: vec![vec![0; plan.core.shards]],
             findings: Vec::new(),
             deliveries: 0,
         }
@@ -190,7 +222,7 @@ impl Oracle {
                 enqueued: BTreeMap::new(),
                 inbound_stored: None,
                 inbound_released: None,
-                retained_stored: None,
+                is_retained_stored: false,
                 group_copies: BTreeMap::new(),
             },
         );
@@ -209,7 +241,8 @@ impl Oracle {
         let over =
             message.qos == QoS::ExactlyOnce && reason == ReasonCode::PacketIdentifierNotFound;
         if reason.is_error() && !over {
-            if !(self.queues_are_small && reason == ReasonCode::QuotaExceeded) {
+            let excused = self.queues_are_small || self.disk.was_full;
+            if !(excused && reason == ReasonCode::QuotaExceeded) {
                 self.fail("a message was refused", format!("{key} with {reason:?}"));
             }
             return;
@@ -223,6 +256,7 @@ impl Oracle {
             let message = &self.messages[&key];
             let subscriber = self.living().find(|session| {
                 message.ingress.len() == 1
+                    && message.ingress[0].order > self.life_began
                     && session
                         .possible(message)
                         .any(|subscription| subscription.is_sure_of(message))
@@ -293,19 +327,22 @@ impl Oracle {
     fn taken(&mut self, key: MessageKey, session: usize, qos: QoS, moment: Moment) {
         self.tell(key, || "taken by the broker".to_owned());
         let wall_ms = self.wall.at(moment.ms);
+        let is_full = self.disk.full_since.is_some();
         let Some(message) = self.messages.get_mut(&key) else {
             return self.fail("a message that nobody published", format!("{key}"));
         };
         let again = message
             .ingress
             .iter()
-            .any(|ingress| ingress.session == session);
+            .any(|ingress| ingress.session == session && ingress.fate == Fate::Kept);
         let faulty = message.qos != qos || again && qos != QoS::AtLeastOnce;
         message.ingress.push(Ingress {
             order: moment.order,
             at_ms: moment.ms,
             wall_ms,
             session,
+            // It may be refused, and come again.
+            fate: if is_full { Fate::Forgotten } else { Fate::Kept },
         });
         if faulty {
             let times = self.messages[&key].ingress.len();
@@ -318,6 +355,10 @@ impl Oracle {
 
     /// The retained message of a topic changes.
     fn retain(&mut self, topic: &str, key: Option<MessageKey>, moment: Moment) {
+        if self.disk.full_since.is_some() {
+            return self.retain_perhaps(topic, key, moment);
+        }
+        self.retained_unknown.remove(topic);
         let old = self.retained.remove(topic);
         self.tell_of(old, || "is no more the retained message".to_owned());
         if let Some(old) = old
@@ -347,6 +388,21 @@ impl Oracle {
         }
     }
 
+    /// The retained message of a topic changes, or not, for want of room.
+    fn retain_perhaps(&mut self, topic: &str, key: Option<MessageKey>, moment: Moment) {
+        self.retained_unknown.insert(topic.to_owned());
+        if let Some(message) = key.and_then(|key| self.messages.get_mut(&key)) {
+            message.retained.push(Span {
+                from: moment.order,
+                until: None,
+            });
+        } else {
+            self.deletions
+                .entry(topic.to_owned())
+                .or_insert(moment.order);
+        }
+    }
+
     fn moment(&mut self) -> Moment {
         let order = self.next_order;
         self.next_order += 1;
@@ -359,6 +415,15 @@ impl Oracle {
     fn living(&self) -> impl Iterator<Item = &Session> {
         self.by_client.values().map(|&index| &self.sessions[index])
     }
+}
+
+/// What brokers were told of the room on the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct DiskRoom {
+    /// Since when messages are to be refused.
+    full_since: Option<Order>,
+    /// They were, some time.
+    was_full: bool,
 }
 
 /// Milliseconds that a message may be under way between shards and to the journal, whatever its

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use whimbrel_broker_core::QueueId;
 use whimbrel_broker_core::session::codec::{
     ProtocolVersion, QoS, RetainHandling, SubscriptionOptions,
 };
 
 use super::matching;
-use super::message::Message;
+use super::message::{Message, Position};
 use super::turns::Turns;
 use super::{Moment, Order};
 use crate::payload::MessageKey;
@@ -26,10 +27,14 @@ pub(super) struct Session {
     /// Since when it outlives its connection.
     pub(super) durable_since: Option<Order>,
     /// When its last connection ended.
-    pub(super) disconnected_ms: Option<u64>,
+    pub(super) disconnected: Option<Parting>,
+    /// When it has to end, without a connection until then.
+    pub(super) expires_ms: Option<u64>,
     pub(super) will: Option<Will>,
     /// When the will of a lost connection has to be published.
     pub(super) will_due_ms: Option<u64>,
+    /// Its name in the journal.
+    pub(super) queue: Option<QueueId>,
     pub(super) subscriptions: Vec<Subscription>,
     /// Received copies, by message.
     pub(super) received: BTreeMap<MessageKey, Copies>,
@@ -41,11 +46,56 @@ pub(super) struct Session {
     pub(super) in_flight: BTreeMap<u16, Sent>,
     /// `QoS` 1 and 2 messages that came from the client, by packet identifier.
     pub(super) inbound: BTreeMap<u16, MessageKey>,
-    /// Journal positions of PUBREC records, by packet identifier.
-    pub(super) received_records: BTreeMap<u16, u64>,
+    /// Exchanges that the journal was told of, by packet identifier and stage; those that are over too.
+    pub(super) exchanges: BTreeMap<(u16, ExchangeKind), Exchange>,
+    /// The last window that is committed, and those after it.
+    pub(super) windows: VecDeque<WindowSeen>,
     pub(super) connections: u32,
     /// The largest packet that its client accepts.
     pub(super) packet_size_max: Option<u32>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parting {
+    /// By the wall clock.
+    pub(super) wall_ms: i64,
+}
+
+/// How far an exchange towards the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ExchangeKind {
+    AwaitPubAck,
+    AwaitPubRec,
+    AwaitPubComp,
+}
+
+/// An exchange as the journal knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchange {
+    /// The place of its message.
+    pub(super) place: Option<whimbrel_broker_core::Position>,
+    /// The first record that has it in this stage.
+    pub(super) since: Position,
+}
+
+/// What the record of a window said.
+#[derive(Clone, Debug)]
+pub(super) struct WindowSeen {
+    pub(super) position: Position,
+    /// The packet identifiers of those exchanges whose message is recorded.
+    pub(super) ids: Vec<u16>,
+}
+
+/// What of a session a crash may take back.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) ended: Option<Order>,
+    pub(super) is_connected: bool,
+    pub(super) expiry_secs: u32,
+    pub(super) durable_since: Option<Order>,
+    pub(super) disconnected: Option<Parting>,
+    pub(super) will: Option<Will>,
 }
 
 /// A will as CONNECT gave it.
@@ -72,6 +122,9 @@ pub(super) struct Subscription {
     pub(super) retain_handling: RetainHandling,
     pub(super) is_new: bool,
     pub(super) id: Option<u32>,
+    /// The record that made it, if there is a journal, and the one that ended it.
+    pub(super) made: Position,
+    pub(super) unmade: Option<Position>,
 }
 
 /// How often a message came.
@@ -83,6 +136,8 @@ pub(super) struct Copies {
     pub(super) repeated: u32,
     /// Copies that were sent because they were retained.
     pub(super) retained: u32,
+    /// The life of the broker that sent the first one.
+    pub(super) life: usize,
 }
 
 /// What has to stay in order: the standard asks for it per `QoS`, this broker keeps it across them,
@@ -130,16 +185,19 @@ impl Session {
             connection: None,
             expiry_secs: 0,
             durable_since: None,
-            disconnected_ms: None,
+            disconnected: None,
+            expires_ms: None,
             will: None,
             will_due_ms: None,
+            queue: None,
             subscriptions: Vec::new(),
             received: BTreeMap::new(),
             marks: BTreeMap::new(),
             last_seen: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             inbound: BTreeMap::new(),
-            received_records: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            windows: VecDeque::new(),
             connections: 0,
             packet_size_max: None,
         }
@@ -149,10 +207,45 @@ impl Session {
         self.ended.is_none()
     }
 
-    /// When an offline session has to end.
-    pub(super) fn expires_ms(&self) -> Option<u64> {
-        let since = self.disconnected_ms?;
-        (self.expiry_secs != u32::MAX).then(|| since + u64::from(self.expiry_secs) * 1000)
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            ended: self.ended,
+            is_connected: self.connection.is_some(),
+            expiry_secs: self.expiry_secs,
+            durable_since: self.durable_since,
+            disconnected: self.disconnected,
+            will: self.will,
+        }
+    }
+
+    /// Is again what it was. Its connection is gone for good.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        let Standing {
+            ended,
+            is_connected,
+            expiry_secs,
+            durable_since,
+            disconnected,
+            will,
+        } = standing;
+        self.ended = ended;
+        self.connection = None;
+        self.expiry_secs = expiry_secs;
+        self.durable_since = durable_since;
+        self.disconnected = disconnected.filter(|_| !is_connected);
+        self.will = will;
+    }
+
+    /// Its connection is over.
+    pub(super) fn part(&mut self, moment: Moment, wall_ms: i64) {
+        self.disconnected = Some(Parting { wall_ms });
+        self.set_due(moment.ms);
+    }
+
+    /// Its expiry counts from `since_ms`.
+    fn set_due(&mut self, since_ms: u64) {
+        let expires = self.expiry_secs != u32::MAX;
+        self.expires_ms = expires.then(|| since_ms + u64::from(self.expiry_secs) * 1000);
     }
 
     pub(super) fn set_expiry(&mut self, secs: u32, order: Order) {
@@ -164,7 +257,7 @@ impl Session {
         }
     }
 
-    pub(super) fn subscribe(&mut self, asked: &Asked, moment: Moment) {
+    pub(super) fn subscribe(&mut self, asked: &Asked, moment: Moment, post: Position) {
         let (share, filter) = match matching::shared(&asked.filter) {
             Some((share, filter)) => (Some(share.to_owned()), filter.to_owned()),
             None => (None, asked.filter.clone()),
@@ -175,7 +268,7 @@ impl Session {
         // Where another shard has to agree, the old options are in force until it has.
         if share.is_none() {
             for old in self.subscriptions.iter_mut().filter(|old| is_open(old)) {
-                old.ended = Some(moment.order);
+                old.end(moment.order, post);
             }
         }
         let options = asked.options;
@@ -192,10 +285,12 @@ impl Session {
             retain_handling: options.retain_handling,
             is_new,
             id: asked.id,
+            made: post,
+            unmade: None,
         });
     }
 
-    pub(super) fn unsubscribe(&mut self, text: &str, moment: Moment) -> bool {
+    pub(super) fn unsubscribe(&mut self, text: &str, moment: Moment, post: Position) -> bool {
         let (share, filter) = match matching::shared(text) {
             Some((share, filter)) => (Some(share), filter),
             None => (None, text),
@@ -203,7 +298,7 @@ impl Session {
         let mut known = false;
         for old in &mut self.subscriptions {
             if old.ended.is_none() && old.filter == filter && old.share.as_deref() == share {
-                old.ended = Some(moment.order);
+                old.end(moment.order, post);
                 known = true;
             }
         }
@@ -236,8 +331,9 @@ impl Session {
             {
                 continue;
             }
+            let made = subscription.made;
             for old in older.iter_mut().filter(|old| same(old)) {
-                old.ended = Some(moment.order);
+                old.end(moment.order, made);
             }
         }
     }
@@ -287,6 +383,14 @@ impl Session {
 }
 
 impl Subscription {
+    /// It is over, and a record says so.
+    pub(super) fn end(&mut self, order: Order, post: Position) {
+        if self.ended.is_none() {
+            self.ended = Some(order);
+            self.unmade = Some(post);
+        }
+    }
+
     pub(super) fn is_ordinary(&self) -> bool {
         self.share.is_none()
     }
@@ -313,6 +417,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session: usize,
+    /// The life of the broker that it was opened to.
+    pub(super) life: usize,
     pub(super) version: ProtocolVersion,
     pub(super) attached: Order,
     pub(super) expects_session_present: bool,
@@ -322,9 +428,9 @@ pub(super) struct Connection {
     pub(super) topic_alias_max: u16,
     /// What the broker has given aliases to.
     pub(super) aliases: BTreeMap<u16, String>,
-    pub(super) opened_record: Option<u64>,
-    pub(super) subscribed_records: VecDeque<u64>,
-    pub(super) unsubscribed_records: VecDeque<u64>,
+    pub(super) opened_record: Option<Position>,
+    pub(super) subscribed_records: VecDeque<Position>,
+    pub(super) unsubscribed_records: VecDeque<Position>,
     /// Filters of SUBSCRIBEs that were handled.
     pub(super) asked: VecDeque<Asked>,
     /// SUBSCRIBEs whose SUBACK has not left.

@@ -6,8 +6,9 @@ use whimbrel_broker_core::session::codec::{
 
 use super::Oracle;
 use super::copies::Copy;
+use super::finals::may_be_too_large;
 use super::message::Position;
-use super::session::{Farewell, Sent};
+use super::session::{ExchangeKind, Farewell, Sent, Session};
 use super::turns::Answer;
 use crate::payload::{self, MessageKey};
 
@@ -194,7 +195,7 @@ impl Oracle {
             return;
         };
         let skipped = connection.turns.answer(answer, id).unwrap_or(0);
-        if skipped > 0 && !self.queues_are_small {
+        if skipped > 0 && !self.queues_are_small && !self.disk.was_full {
             let detail = format!("{answer:?} {id} on connection {number} before {skipped} others");
             self.fail("acknowledged out of turn", detail);
         }
@@ -210,14 +211,12 @@ impl Oracle {
         let durable = connection.is_durable && !connection.is_local;
         let record = connection.opened_record;
         let expected = connection.expects_session_present && version != ProtocolVersion::V31;
-        let shard = self.sessions[connection.session].shard;
         if connack.session_present != expected {
             let detail = format!("{} on connection {number}", connack.session_present);
             self.fail("session present is not what it should be", detail);
         }
         if durable && self.journal {
-            let committed =
-                record.is_some_and(|record| self.is_committed(Position { shard, record }));
+            let committed = record.is_some_and(|record| self.is_committed(record));
             if !committed {
                 let detail = format!("connection {number}, record {record:?}");
                 self.fail("CONNACK before its record", detail);
@@ -254,6 +253,7 @@ impl Oracle {
         let closed = connection.closed;
         let earliest_ms = connection.output_empty_ms;
         let copy = Copy::of_publish(&topic, publish, is_v5);
+        let qos = copy.qos;
         self.tell_of(copy.key, || {
             let client = self.sessions[session].client;
             let delivery = publish.delivery();
@@ -288,6 +288,9 @@ impl Oracle {
             } else if copy.dup && first_connection {
                 self.fail("DUP on a first delivery", detail()); // [MQTT-3.3.1-3]
             }
+            if qos == QoS::ExactlyOnce {
+                self.check_prepared(number, session, id.get());
+            }
             if open > usize::from(window) {
                 let detail = format!(
                     "{open} of {window} on connection {number}: {:?}",
@@ -319,23 +322,30 @@ impl Oracle {
         if !self.journal || self.queues_are_small {
             return;
         }
-        let stored = |position: Option<Position>| {
-            position.is_some_and(|position| self.is_committed(position))
-        };
-        let retained_waits = message.retain && !stored(message.retained_stored);
+        let retained_waits = message.retain && !message.is_retained_stored;
         let missing = if message.qos == QoS::ExactlyOnce {
-            let owed = !self.owed_shards(key).is_empty();
-            owed && !stored(message.inbound_stored.map(|(position, _)| position))
+            let owed = self.owed_sessions(key).next().is_some();
+            let stored = message
+                .inbound_stored
+                .is_some_and(|stored| self.is_committed(stored.position));
+            owed && !stored
         } else {
             self.is_owed_unstored(key)
         };
         if missing || retained_waits {
             let committed = &self.committed;
-            let owed = self.owed_shards(key);
+            let owed: Vec<_> = self.owed_sessions(key).map(|owed| owed.client).collect();
             let detail = format!(
-                "{what} for {key}, owed by shards {owed:?}, committed {committed:?}: {message:?}"
+                "{what} for {key}, owed to clients {owed:?}, committed {committed:?}: {message:?}"
             );
             self.fail("acknowledged before it was stored", detail);
+        } else if message
+            .inbound_stored
+            .is_some_and(|stored| self.is_committed(stored.position))
+            && let Some(message) = self.messages.get_mut(&key)
+        {
+            // The broker has taken it over, whatever becomes of its publisher.
+            message.promised = true;
         }
     }
 
@@ -351,7 +361,7 @@ impl Oracle {
         }
         let unreleased = message
             .inbound_stored
-            .is_some_and(|(_, stored_in)| stored_in == session)
+            .is_some_and(|stored| stored.session == session && !self.is_lost(stored.position))
             && !message
                 .inbound_released
                 .is_some_and(|position| self.is_committed(position));
@@ -363,24 +373,40 @@ impl Oracle {
     }
 
     fn pubrel_left(&mut self, number: usize, session: usize, id: u16) {
-        let found = &self.sessions[session];
-        let durable = found.durable_since.is_some();
-        let shard = found.shard;
-        let record = found.received_records.get(&id).copied();
-        let position = record.map(|record| Position { shard, record });
-        let committed = position.is_some_and(|position| self.is_committed(position));
-        if self.journal && durable && !committed {
+        if !self.is_exchange_stored(session, id, ExchangeKind::AwaitPubComp) {
             let detail = format!("id {id} on connection {number}");
             self.fail("PUBREL before its record", detail);
         }
     }
 
-    fn request_left(&mut self, session: usize, record: Option<Option<u64>>, what: &'static str) {
+    /// `QoS` 2 is sent under an identifier that the journal has.
+    fn check_prepared(&mut self, number: usize, session: usize, id: u16) {
+        if !self.is_exchange_stored(session, id, ExchangeKind::AwaitPubRec) {
+            let detail = format!("id {id} on connection {number}");
+            self.fail("PUBLISH before the record of its identifier", detail);
+        }
+    }
+
+    /// Whether an exchange is recorded in this stage, where it has to be.
+    fn is_exchange_stored(&self, session: usize, id: u16, kind: ExchangeKind) -> bool {
+        let found = &self.sessions[session];
+        if !self.journal || found.durable_since.is_none() {
+            return true;
+        }
+        let exchange = found.exchanges.get(&(id, kind));
+        exchange.is_some_and(|exchange| self.is_committed(exchange.since))
+    }
+
+    fn request_left(
+        &mut self,
+        session: usize,
+        record: Option<Option<Position>>,
+        what: &'static str,
+    ) {
         let Some(record) = record else {
             return;
         };
-        let shard = self.sessions[session].shard;
-        let committed = record.is_some_and(|record| self.is_committed(Position { shard, record }));
+        let committed = record.is_some_and(|record| self.is_committed(record));
         if self.journal && !committed {
             let client = self.sessions[session].client;
             self.fail(
@@ -390,7 +416,7 @@ impl Oracle {
         }
     }
 
-    /// Whether some shard that has to have the message does not have it in its journal.
+    /// Whether the journal does not have the message for some session that has to have it.
     fn is_owed_unstored(&self, key: MessageKey) -> bool {
         let message = &self.messages[&key];
         // What has expired is stored nowhere any more.
@@ -398,30 +424,26 @@ impl Oracle {
             return false;
         }
         let enqueued = &message.enqueued;
-        self.owed_shards(key).into_iter().any(|shard| {
-            !enqueued
-                .get(&shard)
-                .is_some_and(|&record| self.is_committed(Position { shard, record }))
+        self.owed_sessions(key).any(|session| {
+            let record = session.queue.and_then(|queue| enqueued.get(&queue));
+            !record.is_some_and(|&record| self.is_committed(record))
         })
     }
 
-    /// Shards with a session that outlives its connection and is to have the message above `QoS` 0.
-    fn owed_shards(&self, key: MessageKey) -> Vec<usize> {
+    /// Sessions that outlive their connection and are to have the message above `QoS` 0.
+    fn owed_sessions(&self, key: MessageKey) -> impl Iterator<Item = &Session> {
         let message = &self.messages[&key];
-        let Some(ingress) = message.first_ingress() else {
-            return Vec::new();
-        };
-        self.living()
-            .filter(|session| {
-                session.durable_since.is_some_and(|since| since < ingress)
-                    && message.qos > QoS::AtMostOnce
-                    && session.possible(message).any(|subscription| {
-                        subscription.is_ordinary()
-                            && subscription.is_sure_of(message)
-                            && subscription.qos > QoS::AtMostOnce
-                    })
-            })
-            .map(|session| session.shard)
-            .collect()
+        let ingress = message.first_ingress();
+        self.living().filter(move |session| {
+            session.durable_since < ingress
+                && session.durable_since.is_some()
+                && !may_be_too_large(session.packet_size_max, message)
+                && message.qos > QoS::AtMostOnce
+                && session.possible(message).any(|subscription| {
+                    subscription.is_ordinary()
+                        && subscription.is_sure_of(message)
+                        && subscription.qos > QoS::AtMostOnce
+                })
+        })
     }
 }

@@ -25,8 +25,8 @@ pub(crate) struct Broker {
     /// Messages between shards, first in, first out for each ordered pair.
     hops: Vec<VecDeque<ShardMessage>>,
     credits: Credits,
-    /// Records of each shard that the journal has not committed.
-    open_records: Vec<u64>,
+    /// How many records each turn of a shard had, of those that the journal has not committed.
+    open_records: Vec<VecDeque<u64>>,
     sockets: BTreeMap<LinkId, Socket>,
 }
 
@@ -82,7 +82,7 @@ impl Broker {
             shards,
             hops: (0..count * count).map(|_| VecDeque::new()).collect(),
             credits,
-            open_records: vec![0; count],
+            open_records: vec![VecDeque::new(); count],
             sockets: BTreeMap::new(),
             config,
         }
@@ -190,15 +190,14 @@ impl Broker {
 
     /// Shards with records that are not committed.
     pub(crate) fn uncommitted(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.open_records.len()).filter(|&shard| self.open_records[shard] > 0)
+        (0..self.open_records.len()).filter(|&shard| !self.open_records[shard].is_empty())
     }
 
-    /// The journal of a shard commits its next record.
+    /// The journal commits what a shard said in one turn.
     pub(crate) fn commit(&mut self, shard: usize) -> Outcome {
-        if let Some(left) = self.open_records[shard].checked_sub(1) {
-            self.open_records[shard] = left;
+        if let Some(records) = self.open_records[shard].pop_front() {
             let mut target = self.shards[shard].borrow_mut();
-            target.handle_committed(env(&self.index), 1);
+            target.handle_committed(env(&self.index), records);
         }
         self.settle(Outcome::default())
     }
@@ -275,6 +274,7 @@ impl Broker {
         for _ in 0..SETTLE_ROUNDS {
             for shard in 0..self.shards.len() {
                 self.drain(shard);
+                self.commit_unawaited(shard);
             }
             if self.credits == Credits::AtOnce {
                 self.take_credits();
@@ -293,6 +293,17 @@ impl Broker {
         outcome
     }
 
+    /// Commits what nobody waits for: such a commit changes nothing that anybody sees, and commutes with every step.
+    fn commit_unawaited(&mut self, shard: usize) {
+        let mut target = self.shards[shard].borrow_mut();
+        if target.residue().commits == 0 {
+            let records: u64 = self.open_records[shard].drain(..).sum();
+            if records > 0 {
+                target.handle_committed(env(&self.index), records);
+            }
+        }
+    }
+
     fn take_credits(&mut self) {
         for pair in 0..self.hops.len() {
             while self.hops[pair].front().is_some_and(ShardMessage::is_credit) {
@@ -303,6 +314,7 @@ impl Broker {
 
     fn drain(&mut self, from: usize) {
         let count = self.shards.len();
+        self.shards[from].borrow_mut().seal(env(&self.index));
         let effects = std::mem::take(self.shards[from].borrow_mut().effects());
         for forward in effects.forward {
             self.hops[from * count + forward.to.index()].push_back(forward.message);
@@ -316,7 +328,9 @@ impl Broker {
                 socket.woken = true;
             }
         }
-        self.open_records[from] += effects.append.len() as u64;
+        if !effects.append.is_empty() {
+            self.open_records[from].push_back(effects.append.len() as u64);
+        }
     }
 
     /// The task of a connection runs: it goes on with input that waited, writes, and closes.

@@ -1,0 +1,326 @@
+//! [`Recovery`]: from what a journal tells to the shards of a broker that starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use whimbrel_session::mutant;
+
+use crate::journal::{Holder, JournalError, Replayed};
+use crate::record::{Position, QueueId, SubscriptionRecord, WindowRecord};
+use crate::shard::{RestoredSession, Taken};
+use crate::{
+    CoreConfig, Env, GroupId, Index, Message, MsgId, Now, SessionKey, Shard, ShardId, placement,
+};
+
+/// Builds the shards of a broker from what its journal tells.
+///
+/// Sessions and groups are placed anew, so that the number of shards may be another one than before. Every
+/// connection that there was counts as lost at this moment.
+#[derive(Debug)]
+pub struct Recovery<'a> {
+    config: Arc<CoreConfig>,
+    index: &'a Index,
+    now: Now,
+    shards: Vec<Shard>,
+    sessions: BTreeMap<QueueId, RestoredSession>,
+    groups: BTreeMap<QueueId, (ShardId, GroupId)>,
+    windows: BTreeMap<QueueId, WindowRecord>,
+    /// The sessions that have a message in flight, by its place.
+    in_flight: BTreeMap<Position, Vec<QueueId>>,
+    /// Messages that are in flight, once they are known.
+    bodies: BTreeMap<Position, Message>,
+    taken: Vec<TakenOver>,
+    unreleased: BTreeSet<MsgId>,
+    known: BTreeMap<MsgId, Vec<QueueId>>,
+    /// The highest numbers that any record names.
+    last_position: u64,
+    last_queue: u64,
+    groups_joined: bool,
+}
+
+/// A message between the acknowledgement to its publisher and its release.
+#[derive(Debug)]
+struct TakenOver {
+    queue: QueueId,
+    packet_id: u16,
+    message: Message,
+}
+
+impl<'a> Recovery<'a> {
+    /// Begins. The configuration has the incarnation of this start.
+    #[must_use]
+    pub fn new(config: &Arc<CoreConfig>, index: &'a Index, now: Now) -> Self {
+        let shards = (0..config.shards)
+            .filter_map(ShardId::new)
+            .map(|id| Shard::new(id, Arc::clone(config)))
+            .collect();
+        Self {
+            config: Arc::clone(config),
+            index,
+            now,
+            shards,
+            sessions: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            taken: Vec::new(),
+            unreleased: BTreeSet::new(),
+            known: BTreeMap::new(),
+            last_position: 0,
+            last_queue: 0,
+            groups_joined: false,
+        }
+    }
+
+    /// Takes one thing, in the order of [`Journal::replay`](crate::Journal::replay).
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Damaged`] where it can't be, or contradicts what was told before.
+    pub fn apply(&mut self, replayed: Replayed) -> Result<(), JournalError> {
+        match replayed {
+            Replayed::Group(record) => {
+                self.note_queue(record.group);
+                let shard = crate::shard::group_owner(&record, &self.config)
+                    .ok_or_else(|| damaged(format!("group {record:?} has no valid filter")))?;
+                let group = self.shards[shard.index()].restore_group(&record);
+                self.groups.insert(record.group, (shard, group));
+            }
+            Replayed::Session(record) => {
+                self.note_queue(record.session);
+                let config = &self.config;
+                let shard = placement(&record.client_id, config.placement_seed, config.shards);
+                let queue = record.session;
+                let env = self.env();
+                let Some(key) = self.shards[shard.index()].restore_session(env, record) else {
+                    return Err(damaged(format!(
+                        "queue {queue:?}: two sessions of one client"
+                    )));
+                };
+                let held = Vec::new();
+                self.sessions
+                    .insert(queue, RestoredSession { shard, key, held });
+            }
+            Replayed::Subscriptions {
+                session,
+                subscriptions,
+            } => self.restore_subscriptions(session, &subscriptions)?,
+            Replayed::Window(window) => self.restore_window(window),
+            Replayed::Inbound {
+                session,
+                packet_id,
+                message,
+            } => {
+                self.note_queue(session);
+                self.unreleased.insert(message.id());
+                self.taken.push(TakenOver {
+                    queue: session,
+                    packet_id,
+                    message,
+                });
+            }
+            Replayed::Known { message, queues } => {
+                for &queue in &queues {
+                    self.note_queue(queue);
+                }
+                self.known.entry(message).or_default().extend(queues);
+            }
+            Replayed::Message {
+                position,
+                message,
+                holders,
+            } => self.restore_message(position, &message, &holders)?,
+            Replayed::Retained(message) => self.index.restore_retained(&message),
+            Replayed::Used { position, queue } => {
+                if let Some(position) = position {
+                    self.note_position(position);
+                }
+                if let Some(queue) = queue {
+                    self.note_queue(queue);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The shards. They have effects and backlog, as after any other step: records, messages for each other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`apply`](Self::apply).
+    pub fn finish(mut self) -> Result<Vec<Shard>, JournalError> {
+        self.join_groups();
+        for shard in &mut self.shards {
+            shard.continue_after(self.last_position, self.last_queue);
+        }
+        for taken in &self.taken {
+            if let Some(session) = self.sessions.get_mut(&taken.queue) {
+                session.held.push(taken.packet_id);
+            }
+        }
+        let env = Env {
+            now: self.now,
+            index: self.index,
+        };
+        for (queue, restored) in &self.sessions {
+            let shard = &mut self.shards[restored.shard.index()];
+            let window = self.windows.get(queue);
+            shard
+                .restore_state(restored, window, &self.bodies, &self.groups)
+                .map_err(|error| damaged(format!("window of queue {queue:?}: {error}")))?;
+        }
+        if mutant!(KnownNotRestored) {
+            self.known.clear();
+        }
+        for (&message, queues) in &self.known {
+            for shard in &mut self.shards {
+                shard.remember(message, queues);
+            }
+        }
+        for &(shard, group) in self.groups.values() {
+            self.shards[shard.index()].close_group_without_members(env, group);
+        }
+        for restored in self.sessions.values() {
+            self.shards[restored.shard.index()].restore_timers(env, restored.key);
+        }
+        // In the order in which they were taken over: that of their publishers.
+        self.taken.sort_by_key(|taken| taken.message.id());
+        for taken in self.taken {
+            let restored = self.sessions.get(&taken.queue);
+            let shard = restored.map_or(0, |restored| restored.shard.index());
+            let taken = Taken {
+                session: restored.map(|restored| restored.key),
+                queue: taken.queue,
+                packet_id: taken.packet_id,
+                message: taken.message,
+            };
+            self.shards[shard].restore_taken_over(env, taken);
+        }
+        Ok(self.shards)
+    }
+
+    fn env(&self) -> Env<'a> {
+        Env {
+            now: self.now,
+            index: self.index,
+        }
+    }
+
+    fn note_queue(&mut self, queue: QueueId) {
+        self.last_queue = self.last_queue.max(queue.get());
+    }
+
+    fn note_position(&mut self, position: Position) {
+        self.last_position = self.last_position.max(position.get());
+    }
+
+    fn restore_subscriptions(
+        &mut self,
+        queue: QueueId,
+        subscriptions: &[SubscriptionRecord],
+    ) -> Result<(), JournalError> {
+        let Some(restored) = self.sessions.get(&queue) else {
+            return Err(damaged(format!(
+                "subscriptions of queue {queue:?}, which is no session"
+            )));
+        };
+        let (shard, key) = (restored.shard, restored.key);
+        let env = self.env();
+        for subscription in subscriptions {
+            let shard = &mut self.shards[shard.index()];
+            if !shard.restore_subscription(env, key, subscription) {
+                let filter = &subscription.filter;
+                return Err(damaged(format!(
+                    "queue {queue:?}: filter {filter:?} is not valid"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_window(&mut self, window: WindowRecord) {
+        self.note_queue(window.session);
+        self.note_position(window.cursor);
+        for exchange in &window.exchanges {
+            if let Some(position) = exchange.position {
+                self.note_position(position);
+                let sessions = self.in_flight.entry(position).or_default();
+                sessions.push(window.session);
+            }
+        }
+        self.windows.insert(window.session, window);
+    }
+
+    fn restore_message(
+        &mut self,
+        position: Position,
+        message: &Message,
+        holders: &[Holder],
+    ) -> Result<(), JournalError> {
+        self.join_groups();
+        self.note_position(position);
+        let is_unreleased = self.unreleased.contains(&message.id());
+        let in_flight = self.in_flight.get(&position);
+        if in_flight.is_some() {
+            self.bodies.insert(position, message.clone());
+        }
+        for Holder { queue, form } in holders {
+            self.last_queue = self.last_queue.max(queue.get());
+            if is_unreleased {
+                self.known.entry(message.id()).or_default().push(*queue);
+            }
+            let flies = |session: &QueueId| in_flight.is_some_and(|all| all.contains(session));
+            if let Some(restored) = self.sessions.get(queue) {
+                let window = self.windows.get(queue);
+                let is_done = window.is_some_and(|window| position < window.cursor);
+                if !is_done && !flies(queue) {
+                    let shard = &mut self.shards[restored.shard.index()];
+                    shard.restore_queued(restored.key, position, message, form);
+                }
+            } else if let Some(&(shard, group)) = self.groups.get(queue) {
+                // A member that has it in flight keeps it.
+                let member = in_flight
+                    .filter(|_| !mutant!(GroupClaimIgnored))
+                    .and_then(|sessions| sessions.first())
+                    .and_then(|session| self.sessions.get(session))
+                    .map(|restored| restored.shard.session_ref(restored.key));
+                let shard = &mut self.shards[shard.index()];
+                shard.restore_group_message(group, position, message, member);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries what sessions say to the owners of their groups, and back.
+    fn join_groups(&mut self) {
+        if std::mem::replace(&mut self.groups_joined, true) {
+            return;
+        }
+        let env = self.env();
+        loop {
+            let mut said = Vec::new();
+            for shard in &mut self.shards {
+                let from = shard.id();
+                let forward = std::mem::take(&mut shard.effects().forward);
+                said.extend(forward.into_iter().map(|forward| (from, forward)));
+            }
+            if said.is_empty() {
+                return;
+            }
+            for (from, forward) in said {
+                self.shards[forward.to.index()].handle_message(env, from, forward.message);
+            }
+        }
+    }
+}
+
+fn damaged(detail: String) -> JournalError {
+    JournalError::Damaged { detail }
+}
+
+impl ShardId {
+    fn session_ref(self, key: SessionKey) -> crate::SessionRef {
+        crate::SessionRef { shard: self, key }
+    }
+}
