@@ -132,11 +132,15 @@ impl Index {
             return Vec::new();
         }
         let mut retained = self.write_retained();
-        retained
+        let mut changes = retained
             .log
             .as_mut()
             .map(std::mem::take)
-            .unwrap_or_default()
+            .unwrap_or_default();
+        if mutant!(RetainedLogSwapped) {
+            changes.reverse();
+        }
+        changes
     }
 
     /// Retained messages now.

@@ -115,6 +115,14 @@ pub enum Replayed {
     },
     /// A retained message.
     Retained(Message),
+    /// The highest numbers that anything stored names, also what nobody needs any more and is not told: places and
+    /// queues that are given from now on are above them.
+    Used {
+        /// The highest place.
+        position: Option<Position>,
+        /// The highest queue.
+        queue: Option<QueueId>,
+    },
 }
 
 /// A queue that holds a message.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use whimbrel_session::codec::{QoS, SubscriptionId};
+use whimbrel_session::mutant;
 
 use crate::backlog::{Backlog, Spilled};
 use crate::record::{Form, Position, QueueId};
@@ -190,7 +191,9 @@ impl SessionQueue {
         }
         disk.pop_loading();
         self.forget_disk_part_if_empty();
-        self.push_back(outgoing);
+        if !mutant!(LoadedIsLost) {
+            self.push_back(outgoing);
+        }
         Some(spilled.cost)
     }
 
@@ -221,8 +224,8 @@ impl SessionQueue {
     }
 
     fn forget_disk_part_if_empty(&mut self) {
-        let is_empty = |disk: &Box<DiskPart>| disk.loading.is_empty() && disk.backlog.is_empty();
-        self.disk.take_if(|disk| is_empty(disk));
+        self.disk
+            .take_if(|disk| disk.loading.is_empty() && disk.backlog.is_empty());
     }
 
     /// Bytes a queued message counts with: its image, although sessions share it, and its entry.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use whimbrel_session::mutant;
+
 use crate::journal::{Holder, JournalError, Replayed};
 use crate::record::{Position, QueueId, SubscriptionRecord, WindowRecord};
 use crate::shard::{RestoredSession, Taken};
@@ -130,6 +132,14 @@ impl<'a> Recovery<'a> {
                 holders,
             } => self.restore_message(position, &message, &holders)?,
             Replayed::Retained(message) => self.index.restore_retained(&message),
+            Replayed::Used { position, queue } => {
+                if let Some(position) = position {
+                    self.note_position(position);
+                }
+                if let Some(queue) = queue {
+                    self.note_queue(queue);
+                }
+            }
         }
         Ok(())
     }
@@ -159,6 +169,9 @@ impl<'a> Recovery<'a> {
             shard
                 .restore_state(restored, window, &self.bodies, &self.groups)
                 .map_err(|error| damaged(format!("window of queue {queue:?}: {error}")))?;
+        }
+        if mutant!(KnownNotRestored) {
+            self.known.clear();
         }
         for (&message, queues) in &self.known {
             for shard in &mut self.shards {
@@ -268,6 +281,7 @@ impl<'a> Recovery<'a> {
             } else if let Some(&(shard, group)) = self.groups.get(queue) {
                 // A member that has it in flight keeps it.
                 let member = in_flight
+                    .filter(|_| !mutant!(GroupClaimIgnored))
                     .and_then(|sessions| sessions.first())
                     .and_then(|session| self.sessions.get(session))
                     .map(|restored| restored.shard.session_ref(restored.key));

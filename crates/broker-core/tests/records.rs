@@ -125,3 +125,38 @@ fn a_qos_2_message_that_expires_while_its_record_is_written_is_not_delivered() {
     assert_eq!(rig.payloads(subscriber), [""; 0]);
     assert_eq!(rig.stats().dropped_by(DropCause::Expired), 1);
 }
+
+#[test]
+fn publishers_wait_while_much_is_on_its_way_to_the_journal() {
+    // Retained messages count too, although their records do not hold them.
+    for retain in [false, true] {
+        let mut rig = Rig::with(|config| {
+            config.shards = 1;
+            config.journal = true;
+            config.limits.journal_window_bytes = 2_000;
+        });
+        let subscriber = rig.connect_with(persistent(V5, "s")).client;
+        if !retain {
+            rig.subscribe(subscriber, "t", QoS::AtLeastOnce);
+        }
+        let publisher = rig.connect(V5, "p");
+        rig.hold_commits = true;
+        for number in 1..=3 {
+            let publish = Publish::builder(name("t"))
+                .payload(vec![b'x'; 1_500])
+                .retain(retain)
+                .delivery(Delivery::first(
+                    QoS::AtLeastOnce,
+                    PacketId::new(number).expect("not 0"),
+                ))
+                .build();
+            rig.send(publisher, Packet::Publish(publish));
+        }
+        assert!(rig.is_blocked(publisher), "retained: {retain}");
+        assert_eq!(rig.stats().publishes_received, 2, "retained: {retain}");
+        rig.hold_commits = false;
+        rig.run();
+        assert!(!rig.is_blocked(publisher));
+        assert_eq!(rig.take(publisher).len(), 3);
+    }
+}

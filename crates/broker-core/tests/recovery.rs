@@ -9,7 +9,7 @@ use support::{Client, Rig, V5, V311, clean, message, persistent};
 use whimbrel_broker_core::session::codec::{
     Ack, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions,
 };
-use whimbrel_broker_core::{CoreConfig, DropCause};
+use whimbrel_broker_core::{CoreConfig, DropCause, Position, QueueId, Replayed};
 
 fn journaled(change: impl FnOnce(&mut CoreConfig)) -> Rig {
     Rig::with(|config| {
@@ -481,4 +481,26 @@ fn retained_messages_in_flight_to_a_persistent_session_are_sent_again() {
     assert_eq!(again.delivery().packet_id(), sent.delivery().packet_id());
     assert!(again.retain() && again.delivery().dup());
     assert_eq!(again.payload(), sent.payload());
+}
+
+#[test]
+fn numbers_go_on_above_those_of_what_is_not_told_any_more() {
+    let mut rig = rig();
+    let position = Position::new(1 << 20).expect("not 0");
+    let queue = QueueId::new(1 << 30).expect("not 0");
+    rig.journal.used = Some((position, queue));
+    rig.restart();
+    away(&mut rig, "a", "t", QoS::AtLeastOnce);
+    let publisher = rig.connect(V311, "p");
+    rig.publish(publisher, "t", "1", QoS::AtLeastOnce);
+    let mut given = 0;
+    for replayed in rig.journal.replay() {
+        match replayed {
+            Replayed::Session(session) => assert!(session.session > queue),
+            Replayed::Message { position: at, .. } => assert!(at > position),
+            _ => continue,
+        }
+        given += 1;
+    }
+    assert_eq!(given, 2);
 }

@@ -175,7 +175,9 @@ impl Plan {
     /// Whether queues may be so long that a part of them is on the disk only.
     pub(crate) fn queues_spill(&self) -> bool {
         let limits = &self.core.limits;
-        let is_narrow = limits.queue_window_messages < ROOMY || self.queues_are_small;
+        let is_narrow = limits.queue_window_messages < ROOMY
+            || limits.queue_window_bytes < CoreLimits::default().queue_window_bytes
+            || self.queues_are_small;
         self.core.journal && is_narrow
     }
 

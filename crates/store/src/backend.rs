@@ -23,7 +23,7 @@ struct Inner {
     failure: Mutex<Option<Failure>>,
 }
 
-/// The first call that failed since the last look.
+/// The first call that failed since the last look, but for want of room only if no other did.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) call: Call,
@@ -98,10 +98,11 @@ impl Watched {
                 .failure
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert_with(|| Failure {
-                call,
-                error: copy_of(error),
-            });
+            // redb also writes before it has to, and goes on where that finds no room: what comes later is worse.
+            if failure.as_ref().is_none_or(Failure::is_full) {
+                let error = copy_of(error);
+                *failure = Some(Failure { call, error });
+            }
         })
     }
 }

@@ -86,3 +86,30 @@ impl OpenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_told_apart() {
+        let of = |kind: io::ErrorKind| OpenError::io("data", kind.into());
+        for kind in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let refused = of(kind);
+            assert!(matches!(refused, OpenError::Permission { .. }), "{kind}");
+            let text = refused.to_string();
+            assert!(
+                text.starts_with("no permission for data; give it"),
+                "{text}"
+            );
+        }
+        assert!(matches!(of(io::ErrorKind::StorageFull), OpenError::Full));
+        assert!(matches!(
+            of(io::ErrorKind::NotADirectory),
+            OpenError::Io { .. }
+        ));
+    }
+}

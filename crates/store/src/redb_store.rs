@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, StorageBackend};
 use whimbrel_broker_core::{
-    Batch, Journal, JournalError, JournalFigures, Maintenance, Position, QueueId, Replay, Replayed,
-    StoredMessage,
+    Batch, Journal, JournalError, JournalFigures, Maintenance, Position, QueueId, Record, Replay,
+    Replayed, StoredMessage,
 };
 
 use crate::backend::Watched;
@@ -17,7 +17,7 @@ use crate::open_error::OpenError;
 use crate::options::{Durability, OpenOptions};
 use crate::replay::{Orphans, Replaying};
 use crate::room::Room;
-use crate::sweep::{Sweep, remove_orphans};
+use crate::sweep::{Sweep, keep, remove_orphans};
 use crate::tables::{MESSAGES, MessageRow, RowError, Table, ValueBuffer, number_key};
 use crate::write::write_batch;
 
@@ -35,6 +35,8 @@ pub struct RedbStore {
     state: State,
     /// Messages are refused, from too little room to enough again.
     is_full: bool,
+    /// Whether the reserve was set aside since the store was opened, and not given up.
+    has_reserve: bool,
     incarnation: u32,
     ledger: Ledger,
     orphans: Orphans,
@@ -82,7 +84,7 @@ impl RedbStore {
         let room = Box::new(directory.room());
         let mut store = Self::on(storage, room, options, &directory.database())?;
         directory.finish()?;
-        store.look_at_room();
+        store.is_full();
         Ok(store)
     }
 
@@ -97,7 +99,7 @@ impl RedbStore {
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
         let mut store = Self::on(storage, room, options, &PathBuf::from("the storage"))?;
-        store.look_at_room();
+        store.is_full();
         Ok(store)
     }
 
@@ -115,6 +117,7 @@ impl RedbStore {
             database: None,
             state: State::Opened,
             is_full: false,
+            has_reserve: false,
             incarnation: 0,
             ledger: Ledger::default(),
             orphans: Orphans::new(),
@@ -196,6 +199,8 @@ impl RedbStore {
             Ok(done) => {
                 self.ledger.settle();
                 self.state = State::Ready;
+                // What failed and was not needed.
+                self.disk.take_failure();
                 Ok(done)
             }
             Err(fault) => Err(self.fail(fault)),
@@ -203,14 +208,13 @@ impl RedbStore {
     }
 
     fn fail(&mut self, fault: Fault) -> JournalError {
-        // redb is asked nothing more: what it has in memory may be wrong.
-        self.database = None;
         let error = fault.told_apart(&self.disk);
+        // redb is asked nothing more: what it has in memory may be wrong. What fails while it closes is no news.
+        self.database = None;
+        self.disk.take_failure();
         if matches!(error, JournalError::Full) && self.state != State::Failed {
             self.ledger.take_back();
-            self.room.give_up_reserve();
-            // What closing it tried is no news.
-            self.disk.take_failure();
+            self.has_reserve &= !self.room.give_up_reserve();
             self.state = State::Full;
         } else {
             self.state = State::Failed;
@@ -224,12 +228,6 @@ impl RedbStore {
         self.room
             .free_bytes()
             .is_none_or(|free| free >= ROOM_TO_TRY)
-    }
-
-    /// Sets the reserve aside where there is room for it.
-    fn look_at_room(&mut self) {
-        self.is_full = true;
-        self.is_full();
     }
 }
 
@@ -274,6 +272,7 @@ impl Journal for RedbStore {
         match replayed {
             Ok((items, orphans)) => {
                 self.orphans = orphans;
+                self.sweep = None;
                 self.state = State::Ready;
                 Ok(Replay {
                     incarnation: self.incarnation,
@@ -290,6 +289,16 @@ impl Journal for RedbStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), JournalError> {
         if batch.records.is_empty() && batch.retained.is_empty() {
             return Ok(());
+        }
+        if self.state == State::Opened {
+            self.replay(&mut |_| Ok(()))?;
+        }
+        if !self.orphans.is_empty() {
+            for record in &batch.records {
+                if let Record::Enqueued { position, .. } = record {
+                    keep(&mut self.orphans, position.get());
+                }
+            }
         }
         self.transact(|store, transaction| {
             write_batch(transaction, batch, &mut store.ledger, &mut store.buffer)
@@ -362,8 +371,9 @@ impl Journal for RedbStore {
     fn is_full(&mut self) -> bool {
         let free = self.room.free_bytes().unwrap_or(u64::MAX);
         if free >= self.options.room_again_bytes {
-            if self.is_full {
+            if !self.has_reserve {
                 self.room.make_reserve();
+                self.has_reserve = true;
             }
             self.is_full = false;
         } else if free < self.options.full_below_bytes {

@@ -29,6 +29,8 @@ pub(crate) struct Replaying<'a> {
     ledger: &'a mut Ledger,
     windows: HashMap<QueueId, Window, FixedState>,
     orphans: Orphans,
+    /// The highest queue that any row names.
+    highest_queue: Option<QueueId>,
     items: u64,
     apply: &'a mut dyn FnMut(Replayed) -> Result<(), JournalError>,
 }
@@ -71,6 +73,7 @@ impl<'a> Replaying<'a> {
             ledger,
             windows: HashMap::default(),
             orphans: Orphans::new(),
+            highest_queue: None,
             items: 0,
             apply,
         }
@@ -86,6 +89,7 @@ impl<'a> Replaying<'a> {
         self.known()?;
         self.messages()?;
         self.retained()?;
+        self.used()?;
         self.ledger.settle();
         Ok((self.items, self.orphans))
     }
@@ -95,12 +99,26 @@ impl<'a> Replaying<'a> {
         (self.apply)(replayed).map_err(Fault::Journal)
     }
 
+    fn used(&mut self) -> Result<(), Fault> {
+        let position = Position::new(self.ledger.highest());
+        let queue = self.highest_queue;
+        if position.is_some() || queue.is_some() {
+            self.tell(Replayed::Used { position, queue })?;
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, queue: QueueId) {
+        self.highest_queue = self.highest_queue.max(Some(queue));
+    }
+
     fn groups(&mut self) -> Result<(), Fault> {
         let table = self.transaction.open_table(GROUPS)?;
         for row in table.iter()? {
             let (key, value) = row?;
             let record = group_of(key.value(), value.value())?;
             self.ledger.begin_queue(record.group, true);
+            self.saw(record.group);
             self.tell(Replayed::Group(record))?;
         }
         Ok(())
@@ -112,6 +130,7 @@ impl<'a> Replaying<'a> {
             let (key, value) = row?;
             let record = session_of(key.value(), value.value())?;
             self.ledger.begin_queue(record.session, false);
+            self.saw(record.session);
             self.tell(Replayed::Session(record))?;
         }
         Ok(())
@@ -160,6 +179,7 @@ impl<'a> Replaying<'a> {
             let number = number_key(key.value());
             self.must_be_a_session(record.session, Table::Windows, &number)?;
             self.windows.insert(record.session, Window::of(&record));
+            self.ledger.has_been_at(record.cursor);
             self.tell(Replayed::Window(record))?;
         }
         Ok(())
@@ -187,6 +207,7 @@ impl<'a> Replaying<'a> {
                 message,
             } = InboundRow::parse(key.value(), value.value())?;
             self.ledger.hold(message.id(), false);
+            self.saw(session);
             self.tell(Replayed::Inbound {
                 session,
                 packet_id,
@@ -207,6 +228,7 @@ impl<'a> Replaying<'a> {
             }
             self.ledger.hold(message, true);
             self.ledger.has_been_at(position);
+            queues.iter().for_each(|&queue| self.saw(queue));
             queues.retain(|&queue| self.ledger.queue(queue).is_some());
             if !queues.is_empty() {
                 self.tell(Replayed::Known { message, queues })?;
@@ -230,6 +252,7 @@ impl<'a> Replaying<'a> {
                 .iter()
                 .any(|holder| self.owes(holder.queue, position));
             self.ledger.has_been_at(position);
+            holders.iter().for_each(|holder| self.saw(holder.queue));
             if is_owed {
                 last_is_orphan = false;
                 let mut done: Vec<QueueId> = holders

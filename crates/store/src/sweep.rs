@@ -15,6 +15,25 @@ use crate::write::remove_messages;
 /// Rows looked at in one step, at most.
 const ROWS_PER_STEP: usize = 1024;
 
+/// Takes a place out of the rows that nobody owes: it is given again.
+pub(crate) fn keep(orphans: &mut Orphans, position: u64) {
+    let run = orphans.partition_point(|&(_, last)| last < position);
+    let Some(&(first, last)) = orphans.get(run) else {
+        return;
+    };
+    if first > position {
+        return;
+    }
+    orphans.remove(run);
+    // In front of the run that follows, the later part first.
+    if position < last {
+        orphans.insert(run, (position + 1, last));
+    }
+    if first < position {
+        orphans.insert(run, (first, position - 1));
+    }
+}
+
 /// Looks for the messages of queues that ended together.
 #[derive(Clone, Debug)]
 pub(crate) struct Sweep {

@@ -29,7 +29,7 @@ pub(crate) fn write_batch(
 ) -> Result<(), Fault> {
     let plan = Plan::of(&batch.records, ledger);
     write_records(transaction, &batch.records, ledger, buffer)?;
-    write_messages(transaction, plan, ledger, buffer)?;
+    write_messages(transaction, &plan, ledger, buffer)?;
     write_retained(transaction, &batch.retained, buffer)
 }
 
@@ -144,7 +144,7 @@ fn subscribe(
 
 fn write_messages(
     transaction: &WriteTransaction,
-    plan: Plan<'_>,
+    plan: &Plan<'_>,
     ledger: &mut Ledger,
     buffer: &mut ValueBuffer,
 ) -> Result<(), Fault> {

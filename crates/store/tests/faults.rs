@@ -289,3 +289,27 @@ fn a_directory_that_is_a_file_can_not_be_opened() {
     let opened = RedbStore::open(&path, OpenOptions::default());
     assert!(matches!(opened, Err(OpenError::Io { .. })), "{opened:?}");
 }
+
+#[test]
+fn a_store_that_opens_between_the_bounds_is_not_full() {
+    let disk = MemoryDisk::new();
+    disk.set_capacity(Some(48 * MIB));
+    let mut store = opened(&disk);
+    assert!(!store.is_full());
+    drop(store);
+    disk.set_capacity(Some(24 * MIB));
+    assert!(opened(&disk).is_full());
+}
+
+#[test]
+fn the_reserve_is_made_anew_when_there_is_room() {
+    let disk = MemoryDisk::new();
+    let mut store = opened(&disk);
+    store.commit(&batch(vec![session(1)])).expect("room");
+    disk.fail(DiskCall::Write, 0, 1, DiskFault::Full);
+    store.commit(&batch(vec![session(2)])).expect_err("full");
+    assert!(!disk.room().give_up_reserve(), "it was given up");
+    store.commit(&batch(vec![session(2)])).expect("room");
+    assert!(!store.is_full());
+    assert!(disk.room().give_up_reserve(), "it was made anew");
+}

@@ -164,8 +164,21 @@ impl Broker {
     }
 }
 
+/// `PROPTEST_CASES` as always, but fewer without.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 32;
+    }
+    config.failure_persistence = None;
+    config
+}
+
 fn open(disk: &MemoryDisk) -> RedbStore {
-    RedbStore::on_backend(disk.storage(), disk.room(), OpenOptions::default()).expect("a store")
+    let mut options = OpenOptions::default();
+    // Little enough for pages to be written before they have to.
+    options.cache_bytes = 64 * 1024;
+    RedbStore::on_backend(disk.storage(), disk.room(), options).expect("a store")
 }
 
 fn told(store: &mut RedbStore) -> Told {
@@ -197,10 +210,7 @@ fn all_can_be_read(store: &mut RedbStore, told: &Told) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(32)
-    })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_store_tells_what_the_model_tells(seed in any::<u64>()) {

@@ -18,6 +18,7 @@ use super::session::{Inflight, Session};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
 use crate::message::MessageParts;
+use crate::queue::Outgoing;
 use crate::timers::Timer;
 use crate::{ConnectionKey, DropCause, Event, Message, Record, SessionKey, SessionRef, map};
 
@@ -418,7 +419,7 @@ impl Shard {
         self.disk_bytes -= session.queue.disk_bytes();
         for (&packet_id, inbound) in session.inbound.iter() {
             // What is not with everybody yet is released when it is.
-            if inbound.routed {
+            if inbound.routed || mutant!(TakenOverForgotten) {
                 self.append_released(inbound.queue, packet_id, inbound.id);
             }
         }
@@ -459,7 +460,7 @@ impl Shard {
             if outcome == GroupOutcome::Consumed {
                 self.stats.count_drop(DropCause::SessionEnded);
             }
-            self.send_group_done(origin.group, origin.sequence, key, outcome);
+            self.tell_group(key, origin, outcome);
         }
         self.return_unsent(key, None);
     }
@@ -606,8 +607,8 @@ impl Shard {
             }
             let next = wire
                 .next_resend()
-                .map(|resend| resend.item.outgoing().cloned());
-            let Some(next) = next else {
+                .map(|resend| (resend.item.outgoing().cloned(), resend.is_overdue));
+            let Some((next, is_overdue)) = next else {
                 // It may have written PUBRELs. Waking for nothing would spin while the window is full.
                 if !wire.output().is_empty() {
                     self.wake(key);
@@ -615,7 +616,15 @@ impl Shard {
                 return;
             };
             let mut payload = 0;
+            let mut cause = DropCause::TooLarge;
+            let is_expired = |outgoing: &Outgoing| outgoing.message.is_expired(env.now.wall);
             let resent = match next {
+                Some(outgoing)
+                    if is_overdue && is_expired(&outgoing) && !mutant!(OverdueIsSent) =>
+                {
+                    cause = DropCause::Expired; // [MQTT-3.3.2-5]
+                    wire.abandon_resend()
+                }
                 Some(outgoing) => {
                     let mut buffers = Box::<SourceBuffers>::default();
                     let mut source =
@@ -637,7 +646,7 @@ impl Shard {
                 }
                 Ok(Resent::Dropped(item)) => {
                     if let Some(outgoing) = item.into_outgoing() {
-                        self.drop_outgoing(session, outgoing, DropCause::TooLarge);
+                        self.drop_outgoing(session, outgoing, cause);
                     }
                 }
                 Ok(Resent::Released) => {

@@ -189,7 +189,7 @@ impl Shard {
         let Some(session) = self.session(target.session) else {
             return Outcome::Handled;
         };
-        let stored = session.stores(qos);
+        let stored = session.records(qos);
         if !stored && self.is_routed_again(source.parts.id) {
             // It may have been sent, and at most once.
             return Outcome::Handled;
@@ -219,7 +219,7 @@ impl Shard {
 
     /// Whether a message was routed, or may have been, before the last stop.
     pub(super) fn is_routed_again(&self, message: MsgId) -> bool {
-        message.incarnation != self.config.incarnation
+        message.incarnation != self.config.incarnation && !mutant!(RoutedAgainAtMostOnce)
     }
 
     /// Whether a queue had a message before the last stop.
@@ -243,7 +243,7 @@ impl Shard {
             retain,
             ref subscription_ids,
         } = *form;
-        let stored = session.stores(qos);
+        let stored = session.records(qos);
         let position = source.position.filter(|_| stored);
         let connection = session
             .connection
@@ -273,6 +273,9 @@ impl Shard {
                 }
                 Ok(Written::Sent) if stored => {
                     self.touch_window(key);
+                    if mutant!(DoneWhenSent) {
+                        self.note_done(key, position);
+                    }
                     return Outcome::Stored;
                 }
                 Ok(Written::Sent) => return Outcome::Handled,
@@ -367,7 +370,7 @@ impl Shard {
             bytes_max,
             total_max,
         } = self.queue_bounds(durable);
-        let stored = session.stores(outgoing.qos);
+        let stored = session.records(outgoing.qos);
         if outgoing.qos == QoS::AtMostOnce
             && session.connection.is_none()
             && !self.config.queue_qos0_offline
@@ -708,7 +711,7 @@ impl Shard {
                 retain: true,
             };
             let found = self.session(session);
-            let stores = found.is_some_and(|found| found.stores(outgoing.qos));
+            let stores = found.is_some_and(|found| found.records(outgoing.qos));
             if let Some(queue) = found.and_then(|found| found.queue_id).filter(|_| stores) {
                 let position = self.next_position();
                 outgoing.position = Some(position);
@@ -761,7 +764,20 @@ impl Shard {
         }
     }
 
-    fn tell_group(&mut self, session: SessionKey, origin: GroupOrigin, outcome: GroupOutcome) {
+    /// Says what became of a message of a group. That it is over stands in the journal with the record that ends its
+    /// exchange: a crash between that and the group's own record would hand it out again.
+    pub(super) fn tell_group(
+        &mut self,
+        session: SessionKey,
+        origin: GroupOrigin,
+        outcome: GroupOutcome,
+    ) {
+        if outcome == GroupOutcome::Consumed
+            && let Some(queue) = origin.queue
+            && !mutant!(GroupDoneAlone)
+        {
+            self.done.push((queue, origin.sequence));
+        }
         self.send_group_done(origin.group, origin.sequence, session, outcome);
     }
 }

@@ -77,7 +77,7 @@ impl Shard {
     /// Notes that messages can't be stored, or can be again, for want of room on the disk: those that would have to be
     /// are refused until then [DESIGN §6].
     pub fn set_disk_full(&mut self, is_full: bool) {
-        self.disk_full = is_full;
+        self.disk_full = is_full && !mutant!(DiskFullIgnored);
     }
 
     /// Asks for the next part of a queue, if little of it is left in memory.
@@ -216,9 +216,15 @@ impl Shard {
         let session = self.session(key)?;
         let queue = session.queue_id?;
         let above = self.position_above();
+        let first = session.queue.first_position();
+        let first = if mutant!(CursorTooFar) {
+            first.and_then(|first| Position::new(first.get() + 1))
+        } else {
+            first
+        };
         let mut record = WindowRecord {
             session: queue,
-            cursor: session.queue.first_position().unwrap_or(above),
+            cursor: first.unwrap_or(above),
             next_packet_id: PacketId::MIN,
             exchanges: Vec::new(),
         };

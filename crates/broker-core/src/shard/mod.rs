@@ -435,9 +435,14 @@ impl Shard {
     }
 
     fn append(&mut self, record: impl FnOnce() -> Record) {
+        self.append_beside(0, record);
+    }
+
+    /// Appends a record with which so many bytes are committed that are not in it.
+    fn append_beside(&mut self, bytes: usize, record: impl FnOnce() -> Record) {
         if self.commits.has_journal() {
             let record = record();
-            self.commits.appended(&record);
+            self.commits.appended(&record, bytes);
             self.effects.append.push(record);
         }
     }

@@ -198,11 +198,11 @@ impl Commits {
         self.journal
     }
 
-    /// Counts a record that was appended.
-    pub(super) fn appended(&mut self, record: &Record) {
+    /// Counts a record that was appended, and so many bytes that are committed with it.
+    pub(super) fn appended(&mut self, record: &Record, beside: usize) {
         self.appended += 1;
         // A record is made of packets, whose sizes fit in 32 bits; what does not counts as the largest.
-        let cost = u32::try_from(record.cost()).unwrap_or(u32::MAX);
+        let cost = u32::try_from(record.cost() + beside).unwrap_or(u32::MAX);
         self.costs.push_back(cost);
         self.bytes += cost as usize;
     }
@@ -326,9 +326,9 @@ mod tests {
     fn what_waits_for_a_record_runs_when_that_record_is_committed() {
         let mut commits = Commits::new(true);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_some());
-        commits.appended(&Record::Retained);
+        commits.appended(&Record::Retained, 0);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
-        commits.appended(&Record::Retained);
+        commits.appended(&Record::Retained, 0);
         assert!(commits.after(OnCommit::Accept(CONNECTION)).is_none());
         assert!(commits.pop_ready().is_none());
         commits.commit(1);

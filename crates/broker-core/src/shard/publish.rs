@@ -185,10 +185,11 @@ impl Shard {
         let mut retain = source.retain();
         if self.disk_full {
             let keeps = retain && source.payload_bytes() > 0;
-            if debt.is_some() && self.would_store(env, source.topic(), keeps) {
+            let is_refusable = debt.is_some() && source.qos() > QoS::AtMostOnce;
+            if is_refusable && self.would_store(env, source.topic(), keeps) {
                 return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
             }
-            if keeps && debt.is_none() && !env.index.is_retained(source.topic()) {
+            if keeps && !is_refusable && !env.index.is_retained(source.topic()) {
                 // Nobody can be told.
                 self.stats.count_drop(DropCause::DiskFull);
                 retain = false;
@@ -467,7 +468,7 @@ impl Shard {
             return env.index.retain(message, Keeping::Unlogged);
         }
         env.index.retain(message, Keeping::Logged)?;
-        self.append(|| Record::Retained);
+        self.append_beside(message.size(), || Record::Retained);
         Ok(())
     }
 

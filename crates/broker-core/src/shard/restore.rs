@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use whimbrel_session::codec::topic::{ByteStr, SubscriptionFilter, TopicFilter};
 use whimbrel_session::codec::{PacketId, RetainHandling};
+use whimbrel_session::mutant;
 use whimbrel_session::{Exchange, RestoreError, SessionParts, SessionState, Stage};
 
 use super::obligation::{Debt, InboundKey};
@@ -84,7 +85,7 @@ impl Shard {
         let found = self.session_mut(key)?;
         found.queue_id = Some(session);
         found.expiry_secs = expiry_secs;
-        found.will = will.map(Box::new);
+        found.will = will.filter(|_| !mutant!(WillNotRestored)).map(Box::new);
         found.disconnected_at = Some(disconnected_at.unwrap_or(env.now.wall));
         if disconnected_at.is_none() {
             // So that a broker that stops again does not count from then on.
@@ -197,6 +198,9 @@ impl Shard {
             .filter_map(|&packet_id| PacketId::new(packet_id))
             .collect();
         held.sort_unstable();
+        if mutant!(HeldIdsNotRestored) {
+            held.clear();
+        }
         let state = SessionState::from_parts(SessionParts {
             next_packet_id: window.map_or(PacketId::MIN, |window| window.next_packet_id),
             exchanges,
@@ -229,17 +233,24 @@ impl Shard {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        let since = session.disconnected_at.unwrap_or(env.now.wall);
+        let recorded = session
+            .disconnected_at
+            .filter(|_| !mutant!(ExpiryFromStart));
+        let since = recorded.unwrap_or(env.now.wall);
         let tick = |at: UnixMillis, wait_min_ms: u64| {
             let wait_ms = at.0.saturating_sub(env.now.wall.0).max(wait_min_ms);
             env.now.tick.saturating_add(wait_ms)
         };
         let expiry = session.expiry_secs;
         session.expiry_due = (expiry != u32::MAX).then(|| tick(since.plus_secs(expiry), 0));
-        session.will_due = session
-            .will
-            .as_ref()
-            .map(|will| tick(since.plus_secs(will.delay_secs), WILL_GRACE_MS));
+        session.will_due = session.will.as_ref().map(|will| {
+            let grace_ms = if mutant!(WillGraceIgnored) {
+                0
+            } else {
+                WILL_GRACE_MS
+            };
+            tick(since.plus_secs(will.delay_secs), grace_ms)
+        });
         let (expiry_due, will_due) = (session.expiry_due, session.will_due);
         if let Some(due) = expiry_due {
             self.timers.arm(due, Timer::SessionExpiry(key));

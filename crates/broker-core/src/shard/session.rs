@@ -71,6 +71,12 @@ impl Session {
     pub(super) fn stores(&self, qos: QoS) -> bool {
         self.is_durable() && qos > QoS::AtMostOnce
     }
+
+    /// Whether messages of `QoS` 1 and 2 for it are recorded. While a part of its queue is on the disk only, those of a
+    /// session that now ends with its connection are so too: they stand behind that part.
+    pub(super) fn records(&self, qos: QoS) -> bool {
+        self.stores(qos) || self.queue.has_disk_part() && qos > QoS::AtMostOnce
+    }
 }
 
 /// What a session keeps of a delivery that is not finished.

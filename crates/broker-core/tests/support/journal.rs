@@ -17,6 +17,8 @@ pub(crate) struct ModelJournal {
     inbound: BTreeMap<(QueueId, u16), Message>,
     known: BTreeMap<MsgId, BTreeSet<QueueId>>,
     retained: BTreeMap<String, Message>,
+    /// The highest numbers of what is still there and not told.
+    pub(crate) used: Option<(Position, QueueId)>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,10 @@ impl ModelJournal {
             });
         }
         all.extend(self.retained.values().cloned().map(Replayed::Retained));
+        all.extend(self.used.map(|(position, queue)| Replayed::Used {
+            position: Some(position),
+            queue: Some(queue),
+        }));
         all
     }
 

@@ -40,6 +40,12 @@ impl<M> Flow<M> {
         Ok(packet_id)
     }
 
+    /// Whether a message is prepared, and sent on no connection.
+    pub(crate) fn has_unsent(&self) -> bool {
+        let outbound = &self.session.outbound;
+        outbound.has_prepared() || self.resume.is_some() && outbound.has_never_sent()
+    }
+
     /// Whether a message sent at once would overtake one that is prepared: order is promised to
     /// messages of one QoS [MQTT-4.6.0-1].
     pub(super) fn would_overtake(&self, qos: QoS) -> bool {

@@ -26,6 +26,8 @@ pub struct Resend<'a, M> {
     pub qos: QoS,
     /// What the message was sent or prepared with.
     pub item: &'a M,
+    /// It was prepared on an earlier connection and sent on none, so that it need not be sent.
+    pub is_overdue: bool,
 }
 
 /// What became of a message that was to be sent again, or that was prepared.
@@ -85,8 +87,10 @@ impl<M> Flow<M> {
     /// The next message to resend, once there is quota for it, or to send because its id is recorded.
     /// Resends PUBRELs by itself.
     pub(crate) fn next_resend(&mut self) -> Option<Resend<'_, M>> {
+        let is_resuming = self.resume.is_some();
         let unsent = self.next_unsent()?;
         Some(Resend {
+            is_overdue: is_resuming && unsent.is_never_sent,
             packet_id: unsent.packet_id,
             qos: unsent.qos,
             item: unsent.item,

@@ -40,6 +40,12 @@ impl<M> OutboundWindow<M> {
         self.prepared.is_some()
     }
 
+    /// Whether an exchange was prepared on any connection and is not sent.
+    pub(crate) fn has_never_sent(&self) -> bool {
+        self.find_from(0, |open| open.phase.is_never_sent())
+            .is_some()
+    }
+
     /// The oldest exchange that was prepared on this connection and is not sent, if its id is recorded.
     ///
     /// Those behind it wait for it even if theirs are: QoS 2 messages keep their order [MQTT-4.6.0-1].

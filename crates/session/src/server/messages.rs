@@ -53,10 +53,10 @@ impl<M> ServerConnection<M> {
         self.flow.prepare(fan_out, deliver, item)
     }
 
-    /// Whether something is prepared and not sent. Order is promised to messages of one QoS only, and so is `deliver`
+    /// Whether something is prepared and not sent, on this connection or an earlier one. Order is promised to messages of one QoS only, and so is `deliver`
     /// refused for those; a caller that wants more keeps other messages back.
     pub fn has_prepared(&self) -> bool {
-        self.flow.session.outbound.has_prepared()
+        self.flow.has_unsent()
     }
 
     /// The record of a packet id that [`prepare`](Self::prepare) has given is committed: its PUBLISH may go

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_broker_core::session::codec::topic::{ByteStr, TopicNameBuf};
+use whimbrel_broker_core::session::mutant;
 use whimbrel_broker_core::{
     Batch, GroupRecord, Holder, Journal, JournalError, JournalFigures, Maintenance, Message, MsgId,
     Position, QueueId, Record, Replay, Replayed, RetainedChange, SessionRecord, StoredMessage,
@@ -27,7 +28,7 @@ struct ModelJournal {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     incarnation: u32,
     groups: BTreeMap<QueueId, GroupRecord>,
     sessions: BTreeMap<QueueId, SessionRecord>,
@@ -41,6 +42,8 @@ pub(super) struct Tables {
     known: BTreeMap<MsgId, BTreeSet<QueueId>>,
     retained: BTreeMap<TopicNameBuf, Message>,
     failure: Option<Failure>,
+    /// Said to be committed, and not there: with a planted bug only.
+    promised: Option<Batch>,
     /// The batch whose commit failed is there.
     has_doubtful: bool,
     room: Option<Room>,
@@ -79,6 +82,7 @@ impl Disk for ModelDisk {
     fn crash(&mut self, _: &mut Rng) -> Result<Remains, String> {
         let mut tables = lock(&self.tables);
         tables.failure = None;
+        tables.promised = None;
         Ok(if std::mem::take(&mut tables.has_doubtful) {
             Remains::Doubtful
         } else {
@@ -103,6 +107,16 @@ impl Journal for ModelJournal {
         let mut tables = lock(&self.tables);
         if tables.room == Some(Room::None) {
             return Err(JournalError::Full);
+        }
+        if mutant!(CommittedBeforeSync) {
+            let copy = Batch {
+                records: batch.records.clone(),
+                retained: batch.retained.clone(),
+            };
+            if let Some(before) = tables.promised.replace(copy) {
+                tables.apply(&before);
+            }
+            return Ok(());
         }
         let failure = tables.failure.take();
         if failure != Some(Failure::Lost) {

@@ -133,21 +133,25 @@ impl Oracle {
         let ordinary = found.possible(message).any(Subscription::is_ordinary);
         let each = u32::from(ordinary) + shared.len() as u32;
         let allowed = each * message.times_taken();
-        let is_first = !found.received.contains_key(&key);
-        let copies = found.received.entry(key).or_insert(Copies {
-            life,
-            ..Copies::default()
-        });
-        let copies = count(copies, copy, as_retained, life);
-        let too_many = copies.live > allowed;
-        let client = found.client;
-        // A will's number is that of its CONNECT, whenever it is published.
         let is_of_earlier_life = message.first_ingress() < Some(life_began);
         // Who has subscribed since it was routed first may get it when a start routes it again.
         let is_late = is_of_earlier_life
             && !found
                 .possible(message)
                 .any(|subscription| subscription.is_sure_of(message));
+        let is_first = !found.received.contains_key(&key);
+        let copies = found.received.entry(key).or_insert(Copies {
+            life,
+            ..Copies::default()
+        });
+        // A group may hand out again what it is not known to be done with, whatever its member asked for.
+        let is_shared = !shared.is_empty() && copy.qos == QoS::AtMostOnce;
+        let may_repeat = copy.qos == QoS::AtLeastOnce || is_shared || is_late;
+        let is_again = life > copies.life && may_repeat;
+        let copies = count(copies, copy, as_retained, is_again);
+        let too_many = copies.live > allowed;
+        let client = found.client;
+        // A will's number is that of its CONNECT, whenever it is published.
         let ordered = shared.is_empty()
             && message.ingress.len() == 1
             && !copy.retain
@@ -262,12 +266,11 @@ fn see(session: &mut Session, copy: &Copy) {
     }
 }
 
-fn count(copies: &mut Copies, copy: &Copy, as_retained: bool, life: usize) -> Copies {
-    // What a process that died has sent is sent again by the next one, which may not know.
-    let of_later_life = life > copies.life;
+/// With `is_again`, what a process that died has sent may be sent again by the next one, which does not know.
+fn count(copies: &mut Copies, copy: &Copy, as_retained: bool, is_again: bool) -> Copies {
     if as_retained {
         copies.retained += 1;
-    } else if (copy.dup || of_later_life) && copy.qos == QoS::AtLeastOnce {
+    } else if copy.dup && copy.qos == QoS::AtLeastOnce || is_again {
         copies.repeated += 1;
     } else {
         copies.live += 1;

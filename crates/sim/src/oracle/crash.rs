@@ -18,6 +18,7 @@ impl Oracle {
         for connection in self.connections.values_mut() {
             connection.closed = true;
         }
+        self.disk.full_since = None;
         self.arriving.clear();
         self.early.clear();
         self.take_changes_back(moment);

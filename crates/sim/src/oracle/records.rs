@@ -1,6 +1,7 @@
 //! What the journal was given, and what it has.
 
 use whimbrel_broker_core::session::Stage;
+use whimbrel_broker_core::session::codec::QoS;
 use whimbrel_broker_core::{Message, QueueId, Record, RetainedChange, WindowRecord};
 
 use super::Oracle;
@@ -60,7 +61,7 @@ impl Oracle {
             } => {
                 let queues: Vec<QueueId> = holders.iter().map(|holder| holder.queue).collect();
                 let stale: Vec<QueueId> = self.stale_records(message, &queues);
-                self.message_record(message, position, "stored for subscribers", |found| {
+                self.message_record(message, position, FOR_SUBSCRIBERS, |found| {
                     for queue in queues {
                         if stale.contains(&queue) {
                             found.enqueued.insert(queue, position);
@@ -163,11 +164,19 @@ impl Oracle {
         let full_since = self.disk.full_since;
         let mut is_refusable = false;
         if let Some(message) = self.messages.get_mut(&key) {
-            let came = message.ingress.last().map(|ingress| ingress.order);
-            is_refusable = full_since.is_some() && came > full_since && !message.is_will;
+            // Retained ones are recorded for new subscribers too; and what nobody stored when it came may find somebody
+            // who does when it arrives at another shard.
+            let is_fresh = !message.is_will && !message.retain && message.qos > QoS::AtMostOnce;
+            is_refusable = is_fresh
+                && full_since.is_some()
+                && message.first_ingress() > full_since
+                && message.ingress.last().is_some_and(|ingress| {
+                    let shard = self.sessions[ingress.session].shard;
+                    ingress.at_ms == self.now_ms && shard == position.shard
+                });
             note(message);
         }
-        if is_refusable {
+        if is_refusable && what == FOR_SUBSCRIBERS {
             self.fail("stored though there is no room", format!("{key}"));
         }
         self.follow_record(key, position, what);
@@ -188,7 +197,9 @@ impl Oracle {
         });
         let mut ids = Vec::with_capacity(record.exchanges.len());
         for (id, kind, place) in exchanges {
-            ids.push(id);
+            if place.is_some() {
+                ids.push(id);
+            }
             let key = (id, kind);
             let known = self.sessions[session].exchanges.get(&key);
             let is_same =
@@ -213,3 +224,6 @@ impl Oracle {
         }
     }
 }
+
+/// What is said of the record that puts a message into queues.
+const FOR_SUBSCRIBERS: &str = "stored for subscribers";

@@ -58,7 +58,6 @@ pub(super) struct Session {
 /// The end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parting {
-    pub(super) ms: u64,
     /// By the wall clock.
     pub(super) wall_ms: i64,
 }
@@ -84,7 +83,7 @@ pub(super) struct Exchange {
 #[derive(Clone, Debug)]
 pub(super) struct WindowSeen {
     pub(super) position: Position,
-    /// The packet identifiers of its exchanges.
+    /// The packet identifiers of those exchanges whose message is recorded.
     pub(super) ids: Vec<u16>,
 }
 
@@ -239,9 +238,8 @@ impl Session {
 
     /// Its connection is over.
     pub(super) fn part(&mut self, moment: Moment, wall_ms: i64) {
-        let ms = moment.ms;
-        self.disconnected = Some(Parting { ms, wall_ms });
-        self.set_due(ms);
+        self.disconnected = Some(Parting { wall_ms });
+        self.set_due(moment.ms);
     }
 
     /// Its expiry counts from `since_ms`.

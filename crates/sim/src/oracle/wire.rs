@@ -361,7 +361,7 @@ impl Oracle {
         }
         let unreleased = message
             .inbound_stored
-            .is_some_and(|stored| stored.session == session)
+            .is_some_and(|stored| stored.session == session && !self.is_lost(stored.position))
             && !message
                 .inbound_released
                 .is_some_and(|position| self.is_committed(position));

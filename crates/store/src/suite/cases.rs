@@ -394,6 +394,47 @@ pub fn what_a_window_says_is_done_is_not_told(fixture: &mut dyn Fixture) {
     assert_eq!(positions(&reopened(fixture)), [5, 7, 2999, 3000, 3001]);
 }
 
+/// What ended may still have rows: its numbers are not to be given again before these are gone.
+pub fn the_highest_numbers_are_told_also_of_what_ended(fixture: &mut dyn Fixture) {
+    let mut journal = commit_all(
+        fixture,
+        vec![
+            vec![session(1), session(70), group(80), enqueued(640, &[70])],
+            vec![enqueued(641, &[80]), session_ended(70), group_ended(80)],
+        ],
+    );
+    journal
+        .commit(&batch(vec![done(80, &[641])]))
+        .expect("a commit");
+    drop(journal);
+    let told = reopened(fixture);
+    assert!(told.owed.is_empty());
+    assert_eq!(told.used, (Some(at(640)), Some(queue(70))));
+}
+
+/// A place that was in use by something nobody needs, and is given again all the same.
+pub fn a_message_in_the_place_of_one_that_nobody_needs_is_kept(fixture: &mut dyn Fixture) {
+    drop(commit_all(
+        fixture,
+        vec![
+            vec![session(1), session(2)],
+            (1..10).map(|place| enqueued(place, &[1])).collect(),
+            vec![session_ended(1)],
+        ],
+    ));
+    let mut journal = commit_all(fixture, vec![vec![enqueued(1, &[2]), enqueued(5, &[2])]]);
+    maintain_all(&mut *journal);
+    for (place, is_there) in [(1, true), (4, false), (5, true), (6, false), (9, false)] {
+        assert_eq!(
+            journal.read(queue(2), &[at(place)]).is_ok(),
+            is_there,
+            "{place}"
+        );
+    }
+    drop(journal);
+    assert_eq!(positions(&reopened(fixture)), [1, 5]);
+}
+
 /// While the broker runs, and commits go on.
 pub fn ended_queues_are_swept_in_steps(fixture: &mut dyn Fixture) {
     let mut journal = commit_all(

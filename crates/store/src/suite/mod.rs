@@ -43,6 +43,8 @@ macro_rules! journal_suite {
             a_released_message_is_known_no_more,
             two_wills_of_one_session_are_both_kept,
             what_a_window_says_is_done_is_not_told,
+            the_highest_numbers_are_told_also_of_what_ended,
+            a_message_in_the_place_of_one_that_nobody_needs_is_kept,
             ended_queues_are_swept_in_steps,
             retained_messages_are_the_last_ones,
             large_messages_are_kept,

@@ -9,7 +9,7 @@ use whimbrel_broker_core::{
 };
 
 /// What a journal told, without what it may tell or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Told {
     /// Shared subscriptions.
     pub groups: BTreeMap<QueueId, GroupRecord>,
@@ -27,7 +27,18 @@ pub struct Told {
     pub owed: BTreeMap<Position, (Message, Vec<Holder>)>,
     /// Retained messages, by topic.
     pub retained: BTreeMap<String, Message>,
+    /// The highest place and queue that anything names. A model does not know what is not yet removed.
+    pub used: (Option<Position>, Option<QueueId>),
 }
+
+/// But for the highest numbers.
+impl PartialEq for Told {
+    fn eq(&self, other: &Self) -> bool {
+        self.difference(other).is_empty()
+    }
+}
+
+impl Eq for Told {}
 
 impl Told {
     /// What a journal tells.
@@ -117,6 +128,20 @@ impl Told {
                 let topic = message.topic().as_str().to_owned();
                 assert!(self.retained.insert(topic, message).is_none());
             }
+            Replayed::Used { position, queue } => {
+                let told = self.owed.keys().next_back().copied();
+                assert!(
+                    position >= told,
+                    "a place that is in use is above the highest"
+                );
+                let sessions = self.sessions.keys().next_back().copied();
+                let groups = self.groups.keys().next_back().copied();
+                assert!(
+                    queue >= sessions.max(groups),
+                    "a queue is above the highest"
+                );
+                self.used = (position, queue);
+            }
         }
     }
 
@@ -173,5 +198,6 @@ fn phase_of(replayed: &Replayed) -> u8 {
         Replayed::Known { .. } => 5,
         Replayed::Message { .. } => 6,
         Replayed::Retained(_) => 7,
+        Replayed::Used { .. } => 8,
     }
 }

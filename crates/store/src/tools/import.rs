@@ -44,9 +44,9 @@ pub fn import(
         }) if format == FORMAT => incarnation,
         Some(Line::Store { format, .. }) => {
             let detail = format!("format {format}, where {FORMAT} is known");
-            return Err(lines.fault(detail));
+            return Err(lines.fault(&detail));
         }
-        _ => return Err(lines.fault("the line of the store is missing")),
+        _ => return Err(lines.fault(&"the line of the store is missing")),
     };
     new.write(&Row::Meta {
         name: META_INCARNATION.to_vec(),
@@ -56,8 +56,8 @@ pub fn import(
     while let Some(line) = lines.next()? {
         let row = line
             .into_row()
-            .map_err(|BadField(field)| lines.fault(format!("field {field} can't be")))?;
-        owners.check(&row).map_err(|detail| lines.fault(detail))?;
+            .map_err(|BadField(field)| lines.fault(&format!("field {field} can't be")))?;
+        owners.check(&row).map_err(|detail| lines.fault(&detail))?;
         new.write(&row)?;
         if lines.number.is_multiple_of(LINES_PER_REPORT) {
             progress(lines.progress());
@@ -85,11 +85,11 @@ impl Lines<'_> {
         self.number += 1;
         match serde_json::from_slice(&text) {
             Ok(line) => Ok(Some(line)),
-            Err(error) => Err(self.fault(error)),
+            Err(error) => Err(self.fault(&error)),
         }
     }
 
-    fn fault(&self, detail: impl ToString) -> ToolError {
+    fn fault(&self, detail: &dyn ToString) -> ToolError {
         ToolError::Line {
             line: self.number,
             detail: detail.to_string(),

@@ -278,10 +278,7 @@ impl Line {
                 session: queue(session)?,
                 cursor: position(cursor)?,
                 next_packet_id: packet_id(next_packet_id)?,
-                exchanges: exchanges
-                    .into_iter()
-                    .map(exchange)
-                    .collect::<Result<_, _>>()?,
+                exchanges: exchanges.iter().map(exchange).collect::<Result<_, _>>()?,
             }),
             Self::Inbound {
                 session,
@@ -306,8 +303,7 @@ impl Line {
                 holders,
                 message: line,
             } => {
-                let holders: Vec<Holder> =
-                    holders.into_iter().map(holder).collect::<Result<_, _>>()?;
+                let holders: Vec<Holder> = holders.iter().map(holder).collect::<Result<_, _>>()?;
                 Row::Message {
                     position: position(at)?,
                     holders: Holders::of(&holders),
@@ -375,7 +371,7 @@ fn exchange_line(exchange: &ExchangeRecord) -> ExchangeLine {
     }
 }
 
-fn exchange(line: ExchangeLine) -> Result<ExchangeRecord, BadField> {
+fn exchange(line: &ExchangeLine) -> Result<ExchangeRecord, BadField> {
     Ok(ExchangeRecord {
         packet_id: packet_id(line.packet_id)?,
         stage: match line.awaits {
@@ -396,7 +392,7 @@ fn holder_line(holder: &Holder) -> HolderLine {
     }
 }
 
-fn holder(line: HolderLine) -> Result<Holder, BadField> {
+fn holder(line: &HolderLine) -> Result<Holder, BadField> {
     // Lists of holders have no room for larger numbers.
     if line.queue >= 1 << 62 {
         return Err(BadField("queue"));
