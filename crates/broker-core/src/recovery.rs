@@ -54,7 +54,11 @@ impl<'a> Recovery<'a> {
     pub fn new(config: &Arc<CoreConfig>, index: &'a Index, now: Now) -> Self {
         let shards = (0..config.shards)
             .filter_map(ShardId::new)
-            .map(|id| Shard::new(id, Arc::clone(config)))
+            .map(|id| {
+                let mut shard = Shard::new(id, Arc::clone(config));
+                shard.await_numbers();
+                shard
+            })
             .collect();
         Self {
             config: Arc::clone(config),
@@ -154,18 +158,15 @@ impl<'a> Recovery<'a> {
     /// As for [`apply`](Self::apply).
     pub fn finish(mut self) -> Result<Vec<Shard>, JournalError> {
         self.join_groups();
+        let env = self.env();
         for shard in &mut self.shards {
-            shard.continue_after(self.last_position, self.last_queue);
+            shard.continue_after(env, self.last_position, self.last_queue);
         }
         for taken in &self.taken {
             if let Some(session) = self.sessions.get_mut(&taken.queue) {
                 session.held.push(taken.packet_id);
             }
         }
-        let env = Env {
-            now: self.now,
-            index: self.index,
-        };
         for (queue, restored) in &self.sessions {
             let shard = &mut self.shards[restored.shard.index()];
             let window = self.windows.get(queue);

@@ -243,10 +243,20 @@ impl Shard {
         id
     }
 
+    /// Enters every group of this shard, as far as it is not.
+    pub(super) fn enter_groups(&mut self, env: Env<'_>) {
+        let mut groups: Vec<_> = self.groups.keys().copied().collect();
+        groups.sort_unstable();
+        for group in groups {
+            self.enter_group(env, group);
+        }
+    }
+
     /// Tells the index of a group, and whether its messages are to be stored; and the journal, once they are.
     fn enter_group(&mut self, env: Env<'_>, id: GroupId) {
         let stores = |group: &Group| group.is_durable() && group.queue_id.is_none();
-        if self.commits.has_journal() && self.groups.get(&id).is_some_and(stores) {
+        let may_record = self.commits.has_journal() && self.may_number;
+        if may_record && self.groups.get(&id).is_some_and(stores) {
             let queue = self.next_queue_id();
             if let Some(group) = self.groups.get_mut(&id) {
                 group.queue_id = Some(queue);
