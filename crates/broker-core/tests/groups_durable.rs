@@ -2,9 +2,9 @@
 
 mod support;
 
-use support::{Rig, V5, persistent};
-use whimbrel_broker_core::session::codec::QoS;
-use whimbrel_broker_core::{CoreConfig, Replayed, ShardId};
+use support::{Client, Rig, V5, persistent};
+use whimbrel_broker_core::session::codec::{Packet, QoS, ReasonCode};
+use whimbrel_broker_core::{CoreConfig, DropCause, Replayed, ShardId};
 
 const SHARED: &str = "$share/g/t";
 
@@ -69,4 +69,54 @@ fn a_group_whose_record_was_lost_gets_a_queue_of_its_own() {
     let mut distinct = queues.clone();
     distinct.dedup();
     assert_eq!(queues, distinct, "two queues have one number");
+}
+
+#[test]
+fn messages_on_the_disk_take_no_room_from_groups() {
+    let mut rig = journaled(|config| {
+        config.shards = 1;
+        config.limits.queue_bytes_total_max = 10_000;
+    });
+    let away = rig.connect_with(persistent(V5, "away")).client;
+    rig.subscribe(away, "u", QoS::AtLeastOnce);
+    rig.cut(away);
+    let member = rig.connect_with(persistent(V5, "m")).client;
+    rig.subscribe(member, SHARED, QoS::AtLeastOnce);
+    rig.cut(member);
+    let publisher = rig.connect(V5, "p");
+    queue_up(&mut rig, publisher, "u", 200);
+    let stats = rig.stats();
+    assert!(stats.queued_bytes - stats.queued_disk_bytes < 5_000);
+    let reason = rig.publish(publisher, "t", "x", QoS::AtLeastOnce);
+    assert_eq!(reason, ReasonCode::Success);
+    assert_eq!(rig.stats().dropped_by(DropCause::QueueTotal), 0);
+    let member = rig.connect_with_messages(persistent(V5, "m"));
+    assert_eq!(rig.payloads(member), ["x"]);
+}
+
+fn queue_up(rig: &mut Rig, publisher: Client, topic: &str, count: usize) {
+    for number in 0..count {
+        let payload = format!("{number:0100}");
+        rig.publish(publisher, topic, &payload, QoS::AtLeastOnce);
+    }
+}
+
+#[test]
+fn what_a_full_group_has_already_pushes_nothing_out() {
+    let mut rig = journaled(|config| {
+        config.shards = 1;
+        config.limits.queue_messages_max = 2;
+    });
+    let member = rig.connect_with(persistent(V5, "m")).client;
+    rig.subscribe(member, SHARED, QoS::ExactlyOnce);
+    rig.cut(member);
+    let publisher = rig.connect_with(persistent(V5, "p")).client;
+    rig.publish(publisher, "t", "1", QoS::AtLeastOnce);
+    // Taken over and not released: it is routed again after a restart.
+    let publish = support::message("t", "2", QoS::ExactlyOnce);
+    rig.send(publisher, Packet::Publish(publish));
+    assert!(matches!(&rig.take(publisher)[..], [Packet::PubRec(_)]));
+    rig.restart();
+    let member = rig.connect_with_messages(persistent(V5, "m"));
+    assert_eq!(rig.payloads(member), ["1", "2"]);
 }
