@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Client, Rig, V5, persistent};
-use whimbrel_broker_core::session::codec::{Packet, QoS, ReasonCode};
+use whimbrel_broker_core::session::codec::{Ack, Packet, QoS, ReasonCode};
 use whimbrel_broker_core::{CoreConfig, DropCause, Replayed, ShardId};
 
 const SHARED: &str = "$share/g/t";
@@ -119,4 +119,66 @@ fn what_a_full_group_has_already_pushes_nothing_out() {
     rig.restart();
     let member = rig.connect_with_messages(persistent(V5, "m"));
     assert_eq!(rig.payloads(member), ["1", "2"]);
+}
+
+#[test]
+fn a_shared_message_of_qos_2_that_a_member_has_comes_to_nobody_again() {
+    // [5:MQTT-4.3.3-8]: exactly once, whichever of the two shards was committed, and whether or not PUBCOMP came.
+    let owner = owner();
+    let member_shard = 1 - owner;
+    for completed in [false, true] {
+        for committed in [owner, member_shard] {
+            let mut rig = journaled(|_| {});
+            let ids = [rig.id_on(member_shard, "m"), rig.id_on(member_shard, "n")];
+            let member = rig.connect_with(persistent(V5, &ids[0])).client;
+            rig.subscribe(member, SHARED, QoS::ExactlyOnce);
+            let other = rig.connect_with(persistent(V5, &ids[1])).client;
+            rig.subscribe(other, SHARED, QoS::ExactlyOnce);
+            rig.cut(other);
+            let publisher = rig.connect(V5, "p");
+            rig.publish(publisher, "t", "x", QoS::ExactlyOnce);
+            let packets = rig.take(member);
+            let [Packet::Publish(publish)] = &packets[..] else {
+                panic!("{packets:?}");
+            };
+            let id = publish.delivery().packet_id().expect("QoS 2");
+            let received = Packet::PubRec(Ack::success(id));
+            let complete = Packet::PubComp(Ack::success(id));
+            if completed {
+                rig.send(member, received);
+                assert!(matches!(&rig.take(member)[..], [Packet::PubRel(_)]));
+                rig.hold_commits = true;
+                rig.send(member, complete.clone());
+            } else {
+                rig.hold_commits = true;
+                rig.send(member, received);
+            }
+            rig.commit_of(committed);
+            rig.hold_commits = false;
+            rig.restart();
+            let detail = format!("completed: {completed}, committed: shard {committed}");
+            let other = rig.connect_with_messages(persistent(V5, &ids[1]));
+            assert_eq!(rig.payloads(other), [""; 0], "{detail}");
+            let member = rig.connect_with_messages(persistent(V5, &ids[0]));
+            let packets = rig.take(member);
+            let is_pubrel = |packet: &Packet| matches!(packet, Packet::PubRel(_));
+            let is_again = |packet: &Packet| match packet {
+                // Its PUBREC is lost with what was not committed.
+                Packet::Publish(publish) => !completed && publish.delivery().dup(),
+                packet => is_pubrel(packet),
+            };
+            assert!(packets.len() <= 1, "{detail}: {packets:?}");
+            assert!(packets.iter().all(is_again), "{detail}: {packets:?}");
+            if packets.first().is_some_and(is_pubrel) {
+                // The owner hears of it anew, before PUBCOMP comes and is all that is committed.
+                rig.hold_commits = true;
+                rig.send(member, complete);
+                rig.commit_of(member_shard);
+                rig.hold_commits = false;
+                rig.restart();
+                let other = rig.connect_with_messages(persistent(V5, &ids[1]));
+                assert_eq!(rig.payloads(other), [""; 0], "{detail}, once more");
+            }
+        }
+    }
 }
