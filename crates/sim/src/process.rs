@@ -10,9 +10,9 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    Batch, ConnectionKey, ConnectionPump, DropCause, Env, Gate, Grants, Handshake, Index, InputStatus,
-    JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict,
-    placement,
+    Batch, ConnectionKey, ConnectionPump, DropCause, Env, Gate, Grants, Handshake, Index,
+    InputStatus, JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage,
+    UnixMillis, Verdict, placement,
 };
 
 use crate::client::client_number;
