@@ -64,6 +64,10 @@ pub(super) struct Parting {
 
 /// What an exchange towards the client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "named for the packets they wait for"
+)]
 pub(super) enum ExchangeKind {
     PubAck,
     PubRec,
