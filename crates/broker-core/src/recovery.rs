@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use whimbrel_session::codec::QoS;
 use whimbrel_session::mutant;
 
 use crate::journal::{Holder, JournalError, Replayed};
@@ -32,6 +33,8 @@ pub struct Recovery<'a> {
     taken: Vec<TakenOver>,
     unreleased: BTreeSet<MsgId>,
     known: BTreeMap<MsgId, Vec<QueueId>>,
+    /// The place of the last message that was told: they rise.
+    last_message: Option<Position>,
     /// The highest numbers that any record names.
     last_position: u64,
     last_queue: u64,
@@ -52,7 +55,11 @@ impl<'a> Recovery<'a> {
     pub fn new(config: &Arc<CoreConfig>, index: &'a Index, now: Now) -> Self {
         let shards = (0..config.shards)
             .filter_map(ShardId::new)
-            .map(|id| Shard::new(id, Arc::clone(config)))
+            .map(|id| {
+                let mut shard = Shard::new(id, Arc::clone(config));
+                shard.await_numbers();
+                shard
+            })
             .collect();
         Self {
             config: Arc::clone(config),
@@ -67,6 +74,7 @@ impl<'a> Recovery<'a> {
             taken: Vec::new(),
             unreleased: BTreeSet::new(),
             known: BTreeMap::new(),
+            last_message: None,
             last_position: 0,
             last_queue: 0,
             groups_joined: false,
@@ -81,14 +89,14 @@ impl<'a> Recovery<'a> {
     pub fn apply(&mut self, replayed: Replayed) -> Result<(), JournalError> {
         match replayed {
             Replayed::Group(record) => {
-                self.note_queue(record.group);
+                self.begin_queue(record.group)?;
                 let shard = crate::shard::group_owner(&record, &self.config)
                     .ok_or_else(|| damaged(format!("group {record:?} has no valid filter")))?;
                 let group = self.shards[shard.index()].restore_group(&record);
                 self.groups.insert(record.group, (shard, group));
             }
             Replayed::Session(record) => {
-                self.note_queue(record.session);
+                self.begin_queue(record.session)?;
                 let config = &self.config;
                 let shard = placement(&record.client_id, config.placement_seed, config.shards);
                 let queue = record.session;
@@ -106,13 +114,13 @@ impl<'a> Recovery<'a> {
                 session,
                 subscriptions,
             } => self.restore_subscriptions(session, &subscriptions)?,
-            Replayed::Window(window) => self.restore_window(window),
+            Replayed::Window(window) => self.restore_window(window)?,
             Replayed::Inbound {
                 session,
                 packet_id,
                 message,
             } => {
-                self.note_queue(session);
+                self.note_queue(session)?;
                 self.unreleased.insert(message.id());
                 self.taken.push(TakenOver {
                     queue: session,
@@ -122,7 +130,7 @@ impl<'a> Recovery<'a> {
             }
             Replayed::Known { message, queues } => {
                 for &queue in &queues {
-                    self.note_queue(queue);
+                    self.note_queue(queue)?;
                 }
                 self.known.entry(message).or_default().extend(queues);
             }
@@ -134,10 +142,10 @@ impl<'a> Recovery<'a> {
             Replayed::Retained(message) => self.index.restore_retained(&message),
             Replayed::Used { position, queue } => {
                 if let Some(position) = position {
-                    self.note_position(position);
+                    self.note_position(position)?;
                 }
                 if let Some(queue) = queue {
-                    self.note_queue(queue);
+                    self.note_queue(queue)?;
                 }
             }
         }
@@ -151,18 +159,15 @@ impl<'a> Recovery<'a> {
     /// As for [`apply`](Self::apply).
     pub fn finish(mut self) -> Result<Vec<Shard>, JournalError> {
         self.join_groups();
+        let env = self.env();
         for shard in &mut self.shards {
-            shard.continue_after(self.last_position, self.last_queue);
+            shard.continue_after(env, self.last_position, self.last_queue);
         }
         for taken in &self.taken {
             if let Some(session) = self.sessions.get_mut(&taken.queue) {
                 session.held.push(taken.packet_id);
             }
         }
-        let env = Env {
-            now: self.now,
-            index: self.index,
-        };
         for (queue, restored) in &self.sessions {
             let shard = &mut self.shards[restored.shard.index()];
             let window = self.windows.get(queue);
@@ -207,12 +212,28 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn note_queue(&mut self, queue: QueueId) {
-        self.last_queue = self.last_queue.max(queue.get());
+    /// Notes the queue of a session or group, which no other has.
+    fn begin_queue(&mut self, queue: QueueId) -> Result<(), JournalError> {
+        if self.sessions.contains_key(&queue) || self.groups.contains_key(&queue) {
+            return Err(damaged(format!("queue {queue:?} is there twice")));
+        }
+        self.note_queue(queue)
     }
 
-    fn note_position(&mut self, position: Position) {
+    fn note_queue(&mut self, queue: QueueId) -> Result<(), JournalError> {
+        if queue.get() > NUMBER_MAX {
+            return Err(damaged(format!("queue {queue:?}: no such number is given")));
+        }
+        self.last_queue = self.last_queue.max(queue.get());
+        Ok(())
+    }
+
+    fn note_position(&mut self, position: Position) -> Result<(), JournalError> {
+        if position.get() > NUMBER_MAX {
+            return Err(damaged(format!("{position:?}: no such place is given")));
+        }
         self.last_position = self.last_position.max(position.get());
+        Ok(())
     }
 
     fn restore_subscriptions(
@@ -239,17 +260,25 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    fn restore_window(&mut self, window: WindowRecord) {
-        self.note_queue(window.session);
-        self.note_position(window.cursor);
+    fn restore_window(&mut self, window: WindowRecord) -> Result<(), JournalError> {
+        let queue = window.session;
+        if !self.sessions.contains_key(&queue) {
+            return Err(damaged(format!(
+                "window of queue {queue:?}, which is no session"
+            )));
+        }
+        self.note_position(window.cursor)?;
         for exchange in &window.exchanges {
             if let Some(position) = exchange.position {
-                self.note_position(position);
+                self.note_position(position)?;
                 let sessions = self.in_flight.entry(position).or_default();
                 sessions.push(window.session);
             }
         }
-        self.windows.insert(window.session, window);
+        match self.windows.insert(queue, window) {
+            None => Ok(()),
+            Some(_) => Err(damaged(format!("queue {queue:?} has two windows"))),
+        }
     }
 
     fn restore_message(
@@ -259,14 +288,28 @@ impl<'a> Recovery<'a> {
         holders: &[Holder],
     ) -> Result<(), JournalError> {
         self.join_groups();
-        self.note_position(position);
+        self.note_position(position)?;
+        if self.last_message.replace(position) >= Some(position) {
+            return Err(damaged(format!(
+                "the message at {position:?} is not above the one before"
+            )));
+        }
         let is_unreleased = self.unreleased.contains(&message.id());
-        let in_flight = self.in_flight.get(&position);
+        // Taken out, so that the queues can be noted; told once.
+        let in_flight = self.in_flight.remove(&position);
+        let in_flight = in_flight.as_deref();
         if in_flight.is_some() {
             self.bodies.insert(position, message.clone());
         }
+        let mut seen = BTreeSet::new();
         for Holder { queue, form } in holders {
-            self.last_queue = self.last_queue.max(queue.get());
+            self.note_queue(*queue)?;
+            let is_repeated = holders.len() > 1 && !seen.insert(*queue);
+            if is_repeated || form.qos == QoS::AtMostOnce {
+                return Err(damaged(format!(
+                    "queue {queue:?} can't hold the message at {position:?} so"
+                )));
+            }
             if is_unreleased {
                 self.known.entry(message.id()).or_default().push(*queue);
             }
@@ -314,6 +357,9 @@ impl<'a> Recovery<'a> {
         }
     }
 }
+
+/// What numbers of places and queues stay below by far: there is always one above.
+const NUMBER_MAX: u64 = (1 << 62) - 1;
 
 fn damaged(detail: String) -> JournalError {
     JournalError::Damaged { detail }

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use support::{Rig, V5, name};
+use support::{Rig, V5, name, persistent};
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::session::codec::{
     MessageProperties, QoS, ReasonCode, SubscriptionOptions,
@@ -94,4 +94,27 @@ fn a_detached_client_leaves_nothing() {
     assert!(!rig.shards[0].borrow().local_is_attached(inside));
     rig.cut(publisher);
     rig.assert_empty();
+}
+
+#[test]
+fn an_in_process_client_that_takes_a_recorded_session_over_publishes_at_once() {
+    let mut rig = Rig::with(|config| {
+        config.shards = 1;
+        config.journal = true;
+    });
+    let outside = rig.connect_with(persistent(V5, "inside")).client;
+    rig.cut(outside);
+    rig.hold_commits = true;
+    let inside = attach(&rig, 10);
+    let publish = LocalPublish {
+        topic: name("t"),
+        payload: Bytes::from_static(b"x"),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        properties: MessageProperties::new(),
+    };
+    let mut shard = rig.shards[0].borrow_mut();
+    shard.local_publish(rig.env(), inside, &publish, 1);
+    let outcomes = std::mem::take(&mut shard.effects().local);
+    assert_eq!(outcomes[0].reasons, [ReasonCode::NoMatchingSubscribers]);
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 
 use support::pieces::{first, numbers, publication, will};
 use support::{Client, Rig, V5, V311, clean, message, persistent};
@@ -503,4 +504,64 @@ fn numbers_go_on_above_those_of_what_is_not_told_any_more() {
         given += 1;
     }
     assert_eq!(given, 2);
+}
+
+/// Comes back to a session that ends with this connection.
+fn back_for_the_last_time(rig: &mut Rig, id: &str, window: u16) -> Client {
+    let mut connect = persistent(V5, id);
+    connect.properties.session_expiry_secs = 0;
+    connect.properties.receive_maximum = NonZeroU16::new(window).expect("not 0");
+    rig.connect_with_messages(connect)
+}
+
+#[test]
+fn qos_2_reaches_a_session_that_now_ends_with_its_connection() {
+    let mut rig = rig();
+    away(&mut rig, "s", "t", QoS::ExactlyOnce);
+    let client = back_for_the_last_time(&mut rig, "s", 10);
+    let publisher = rig.connect(V5, "p");
+    rig.publish(publisher, "t", "1", QoS::ExactlyOnce);
+    assert_eq!(rig.payloads(client), ["1"]);
+}
+
+#[test]
+fn nothing_overtakes_the_part_of_a_queue_that_is_on_the_disk_only() {
+    // [5:MQTT-4.6.0-6]
+    let mut rig = journaled(|config| config.limits.queue_window_messages = 1);
+    away(&mut rig, "s", "t", QoS::AtLeastOnce);
+    let publisher = rig.connect(V5, "p");
+    for payload in ["1", "2", "3"] {
+        rig.publish(publisher, "t", payload, QoS::AtLeastOnce);
+    }
+    let client = back_for_the_last_time(&mut rig, "s", 1);
+    rig.publish(publisher, "t", "4", QoS::AtLeastOnce);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let packets = rig.take(client);
+        for publish in publishes(&packets) {
+            order.push(publish.payload().to_vec());
+            let id = publish.delivery().packet_id().expect("QoS 1");
+            rig.send(client, Packet::PubAck(Ack::success(id)));
+        }
+    }
+    assert_eq!(order, [b"1", b"2", b"3", b"4"]);
+}
+
+#[test]
+fn what_is_routed_again_goes_to_qos_0_subscribers_once_at_the_most() {
+    // [5:MQTT-4.3.1-1]
+    let mut rig = journaled(|config| config.queue_qos0_offline = true);
+    let at_most_once = rig.connect_with(persistent(V5, "0")).client;
+    rig.subscribe(at_most_once, "t", QoS::AtMostOnce);
+    away(&mut rig, "2", "t", QoS::ExactlyOnce);
+    let publisher = rig.connect_with(persistent(V5, "p")).client;
+    let publish = message("t", "1", QoS::ExactlyOnce);
+    rig.send(publisher, Packet::Publish(publish));
+    assert!(matches!(&rig.take(publisher)[..], [Packet::PubRec(_)]));
+    assert_eq!(rig.payloads(at_most_once), ["1"]);
+    rig.restart();
+    let at_most_once = back(&mut rig, "0");
+    assert_eq!(rig.payloads(at_most_once), [""; 0]);
+    let exactly_once = back(&mut rig, "2");
+    assert_eq!(rig.payloads(exactly_once), ["1"]);
 }

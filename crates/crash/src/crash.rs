@@ -446,7 +446,15 @@ fn judge_team(env: &Env<'_>, publishers: &[Publisher], team: &[Subscriber]) {
             );
             env.account.found(Violation::Lost, text);
         } else if times > 1 && is_exactly_once {
-            let text = format!("{name} came {times} times to a shared subscription");
+            let acked = sent
+                .acked
+                .map_or_else(String::new, |acked| acked.to_string());
+            let mut text = format!("{name}, sent in {}, acknowledged in {acked}, came", sent.at);
+            for member in team {
+                if let Some(moment) = member.arrival(name) {
+                    text.push_str(&format!(" to {} in {moment};", member.client_id));
+                }
+            }
             env.account.found(Violation::Twice, text);
         }
     }

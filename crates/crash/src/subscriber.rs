@@ -9,7 +9,7 @@ use whimbrel_codec::{
     Ack, Connect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, SubscriptionOptions,
 };
 
-use crate::account::Violation;
+use crate::account::{Moment, Violation};
 use crate::link::{self, Link, LinkError, POLL};
 use crate::message::{self, MessageName};
 use crate::publisher::{Env, Publisher, Sent};
@@ -71,6 +71,7 @@ pub(crate) struct Subscriber {
 pub(crate) struct Arrival {
     pub(crate) name: MessageName,
     pub(crate) at: Instant,
+    pub(crate) moment: Moment,
     /// What it said of the time it has left.
     pub(crate) expiry_secs: Option<u32>,
 }
@@ -176,6 +177,13 @@ impl Subscriber {
         let seen = self.seen.get(&(name.publisher, name.stream));
         let count = seen.and_then(|seen| seen.counts.get(name.number as usize));
         count.copied().unwrap_or(0)
+    }
+
+    /// When a message came first, if that is kept.
+    pub(crate) fn arrival(&self, name: MessageName) -> Option<Moment> {
+        let mut arrivals = self.arrivals.iter().flatten();
+        let arrival = arrivals.find(|arrival| arrival.name == name);
+        arrival.map(|arrival| arrival.moment)
     }
 
     /// Makes the session and its subscription, and leaves.
@@ -437,6 +445,7 @@ impl Subscriber {
             arrivals.push(Arrival {
                 name,
                 at: Instant::now(),
+                moment: env.account.now(),
                 expiry_secs: publish.properties().message_expiry_secs(),
             });
         }

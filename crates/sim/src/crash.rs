@@ -10,6 +10,7 @@ impl World {
     /// none. Every connection breaks; what had left the process may still arrive.
     pub(crate) fn crash(&mut self) {
         self.deaths += 1;
+        self.drops_before += self.process.drops();
         let deaths = self.deaths;
         self.trace.note(&[50, u64::from(deaths)], || {
             format!("the process dies, number {deaths}")

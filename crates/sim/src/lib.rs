@@ -23,9 +23,11 @@
 //! - After the steps of a run faults stop; then everything that was promised has to be there, and
 //!   when all sessions have ended, nothing else may be.
 //!
+//! - A broker with a journal that dies starts again from it, and owes what it owed.
+//!
 //! # Limits
 //!
-//! There is no store yet: a process that crashes comes back with nothing.
+//! No enhanced authentication, and no hooks that replace messages.
 
 mod changes;
 mod client;

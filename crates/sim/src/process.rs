@@ -10,9 +10,9 @@ use std::sync::Arc;
 use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
 use whimbrel_broker_core::session::{InboundPublish, Tick};
 use whimbrel_broker_core::{
-    Batch, ConnectionKey, ConnectionPump, Env, Gate, Grants, Handshake, Index, InputStatus,
-    JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, Verdict,
-    placement,
+    Batch, ConnectionKey, ConnectionPump, DropCause, Env, Gate, Grants, Handshake, Index,
+    InputStatus, JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage,
+    UnixMillis, Verdict, placement,
 };
 
 use crate::client::client_number;
@@ -565,6 +565,19 @@ impl Process {
             sum.merge(&shard.borrow().stats());
         }
         sum
+    }
+
+    /// Messages that it has dropped for want of room in a queue.
+    pub(crate) fn drops(&self) -> u64 {
+        let stats = self.stats();
+        [
+            DropCause::QueueFull,
+            DropCause::QueueTotal,
+            DropCause::SlowReader,
+        ]
+        .into_iter()
+        .map(|cause| stats.dropped_by(cause))
+        .sum()
     }
 
     fn handle_input(&mut self, around: &mut Around<'_>, number: usize, bytes: &[u8]) {

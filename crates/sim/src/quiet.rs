@@ -4,7 +4,7 @@
 use whimbrel_broker_core::session::codec::{
     Connect, Disconnect, ProtocolVersion, QoS, SubscriptionOptions,
 };
-use whimbrel_broker_core::{DropCause, QueueFull, Residue};
+use whimbrel_broker_core::{QueueFull, Residue};
 
 use crate::client::{Standing, client_id};
 use crate::journal::View;
@@ -91,14 +91,7 @@ impl World {
             let detail = format!("{} queued though all are here", stats.queued_messages);
             self.oracle.fail("the broker holds something back", detail);
         }
-        let drops = [
-            DropCause::QueueFull,
-            DropCause::QueueTotal,
-            DropCause::SlowReader,
-        ]
-        .into_iter()
-        .map(|cause| stats.dropped_by(cause))
-        .sum::<u64>();
+        let drops = self.drops_before + self.process.drops();
         if drops > 0 && !self.plan.queues_are_small {
             let detail = format!("{drops} drops, {:?}", stats.dropped);
             self.oracle.fail("dropped though there was room", detail);

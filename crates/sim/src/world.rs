@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) room_again_ms: Option<u64>,
     /// Processes that have died.
     pub(crate) deaths: u32,
+    /// Messages that they had dropped for want of room in a queue.
+    pub(crate) drops_before: u64,
     pub(crate) clients: Vec<Client>,
     pub(crate) locals: Vec<LocalClient>,
     pub(crate) links: BTreeMap<usize, Wire>,
@@ -94,6 +96,7 @@ impl World {
             disk,
             room_again_ms: None,
             deaths: 0,
+            drops_before: 0,
             oracle,
             rng,
             now_ms: 0,

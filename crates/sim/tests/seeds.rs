@@ -92,3 +92,23 @@ fn a_clock_that_is_set_back_makes_no_expiry_longer() {
 fn a_fan_out_ends_when_its_message_expires() {
     check(397);
 }
+
+#[test]
+fn a_shared_message_has_one_member_over_a_restart() {
+    check(463);
+}
+
+#[test]
+fn what_expires_before_it_is_first_sent_is_not_sent() {
+    check(593);
+}
+
+#[test]
+fn what_is_routed_again_reaches_qos_0_once() {
+    check(64);
+}
+
+#[test]
+fn nothing_overtakes_what_was_recorded_and_never_sent() {
+    check(390);
+}

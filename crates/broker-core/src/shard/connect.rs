@@ -130,7 +130,12 @@ impl Shard {
         });
         self.append_session(session);
         let then = OnCommit::Accept(key);
-        let waits = self.effects.append.len() > records || mutant!(CleanSessionWaits);
+        // An in-process client is told nothing, and may publish as soon as it has its key.
+        let is_told = self
+            .connection(key)
+            .is_some_and(|connection| matches!(connection.endpoint, Endpoint::Wire(_)));
+        let is_recorded = self.effects.append.len() > records || mutant!(CleanSessionWaits);
+        let waits = is_told && is_recorded;
         if waits && !mutant!(ConnAckBeforeRecord) {
             self.after_commit(env, then);
         } else {

@@ -165,7 +165,7 @@ pub(super) struct QueueBounds {
 pub(super) enum Outcome {
     /// Nothing more is promised about it: written, or dropped and counted.
     Handled,
-    /// A session that outlives its connection holds it.
+    /// A session that outlives its connection holds it, or one whose queue is on the disk.
     Stored,
     /// There was no room, and the publisher is to know.
     Refused,
@@ -194,7 +194,7 @@ impl Shard {
             // It may have been sent, and at most once.
             return Outcome::Handled;
         }
-        let queue_id = session.queue_id.filter(|_| stored);
+        let queue_id = session.queue_id.filter(|_| session.records(qos));
         if let Some(queue) = queue_id
             && !self.known.is_empty()
             && self.is_known(source.parts.id, queue)

@@ -100,6 +100,7 @@ impl Shard {
 
     /// The next place for a message of this shard.
     pub(super) fn next_position(&mut self) -> Position {
+        debug_assert!(self.may_number, "it may be taken");
         self.next_position += 1;
         self.present_position()
     }
@@ -115,15 +116,24 @@ impl Shard {
     }
 
     pub(super) fn next_queue_id(&mut self) -> QueueId {
+        debug_assert!(self.may_number, "it may be taken");
         self.next_queue += 1;
         let number = self.next_queue << SHARD_BITS | self.id.index() as u64;
         QueueId::new(number).expect("the counter is above 0")
     }
 
-    /// Goes on above all places and queues of earlier starts.
-    pub(crate) fn continue_after(&mut self, position: u64, queue: u64) {
+    /// Gives no place and no queue a number before [`continue_after`](Self::continue_after).
+    pub(crate) fn await_numbers(&mut self) {
+        self.may_number = false;
+    }
+
+    /// Goes on above all places and queues of earlier starts, with queues for groups whose own the journal does not
+    /// have, although it has a member.
+    pub(crate) fn continue_after(&mut self, env: Env<'_>, position: u64, queue: u64) {
         self.next_position = self.next_position.max((position >> SHARD_BITS) + 1);
         self.next_queue = self.next_queue.max((queue >> SHARD_BITS) + 1);
+        self.may_number = true;
+        self.enter_groups(env);
     }
 
     /// Records a message for queues, in the forms their clients get it.

@@ -351,10 +351,8 @@ impl Group {
             self.place(slot);
         }
         match outcome {
-            GroupOutcome::Consumed => {
-                self.note_done(sequence, &handed_out.queued);
-                return Answered::Settled;
-            }
+            // Its member has told the journal.
+            GroupOutcome::Consumed => return Answered::Settled,
             GroupOutcome::TooLarge => return self.hand_over(sequence, handed_out),
             GroupOutcome::Returned => {}
         }

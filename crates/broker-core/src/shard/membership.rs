@@ -104,44 +104,15 @@ impl Shard {
             return Outcome::Handled;
         };
         let durable = group.is_durable();
-        let QueueBounds {
-            count_max,
-            bytes_max,
-            total_max,
-        } = self.queue_bounds(durable);
+        let queue = group.queue_id;
         let message = source.message().clone();
-        let cost = Group::cost(&message);
-        while let Some(group) = self.groups.get(&id) {
-            let total = self.queued_bytes + self.group_bytes;
-            let full = group.queued() >= count_max || group.queued_bytes() + cost > bytes_max;
-            let cause = if total > 0 && total + cost > total_max {
-                DropCause::QueueTotal
-            } else if group.queued() > 0 && full {
-                DropCause::QueueFull
-            } else {
-                break;
-            };
-            if durable && self.config.queue_full == QueueFull::Refuse {
-                return self.refuse(admission, cause);
-            }
-            if total - group.queued_bytes() + cost > total_max && cause == DropCause::QueueTotal {
-                self.stats.count_drop(cause);
-                return Outcome::Handled;
-            }
-            if self.with_group(id, Group::drop_oldest) != Some(true) {
-                break;
-            }
-            self.stats.count_drop(cause);
-        }
-        let group = self.groups.get(&id);
-        let queue = group.and_then(|group| group.queue_id);
         if let Some(queue) = queue
             && !self.known.is_empty()
             && self.is_known(message.id(), queue)
         {
             return Outcome::Handled;
         }
-        if !group.is_some_and(|group| group.takes(&message)) {
+        if !group.takes(&message) {
             self.stats.count_drop(DropCause::NoMember);
             return Outcome::Handled;
         }
@@ -149,6 +120,9 @@ impl Shard {
         if !stored && self.is_routed_again(message.id()) {
             // A member may have had it.
             return Outcome::Handled;
+        }
+        if let Err(outcome) = self.make_room_in_group(id, &message, durable, admission) {
+            return outcome;
         }
         let queue = queue.filter(|_| stored);
         let sequence = self.next_position();
@@ -176,6 +150,45 @@ impl Shard {
         } else {
             Outcome::Handled
         }
+    }
+
+    /// Makes room for a message by the policy for it; fails with what becomes of the message where there is none.
+    fn make_room_in_group(
+        &mut self,
+        id: GroupId,
+        message: &Message,
+        durable: bool,
+        admission: Admission,
+    ) -> Result<(), Outcome> {
+        let QueueBounds {
+            count_max,
+            bytes_max,
+            total_max,
+        } = self.queue_bounds(durable);
+        let cost = Group::cost(message);
+        while let Some(group) = self.groups.get(&id) {
+            let total = self.queued_bytes - self.disk_bytes + self.group_bytes;
+            let full = group.queued() >= count_max || group.queued_bytes() + cost > bytes_max;
+            let cause = if total > 0 && total + cost > total_max {
+                DropCause::QueueTotal
+            } else if group.queued() > 0 && full {
+                DropCause::QueueFull
+            } else {
+                break;
+            };
+            if durable && self.config.queue_full == QueueFull::Refuse {
+                return Err(self.refuse(admission, cause));
+            }
+            if total - group.queued_bytes() + cost > total_max && cause == DropCause::QueueTotal {
+                self.stats.count_drop(cause);
+                return Err(Outcome::Handled);
+            }
+            if self.with_group(id, Group::drop_oldest) != Some(true) {
+                break;
+            }
+            self.stats.count_drop(cause);
+        }
+        Ok(())
     }
 
     /// A message of a group is recorded: it may be handed out.
@@ -243,10 +256,20 @@ impl Shard {
         id
     }
 
+    /// Enters every group of this shard, as far as it is not.
+    pub(super) fn enter_groups(&mut self, env: Env<'_>) {
+        let mut groups: Vec<_> = self.groups.keys().copied().collect();
+        groups.sort_unstable();
+        for group in groups {
+            self.enter_group(env, group);
+        }
+    }
+
     /// Tells the index of a group, and whether its messages are to be stored; and the journal, once they are.
     fn enter_group(&mut self, env: Env<'_>, id: GroupId) {
         let stores = |group: &Group| group.is_durable() && group.queue_id.is_none();
-        if self.commits.has_journal() && self.groups.get(&id).is_some_and(stores) {
+        let may_record = self.commits.has_journal() && self.may_number;
+        if may_record && self.groups.get(&id).is_some_and(stores) {
             let queue = self.next_queue_id();
             if let Some(group) = self.groups.get_mut(&id) {
                 group.queue_id = Some(queue);

@@ -97,6 +97,8 @@ pub struct Shard {
     /// Counts positions and queues of the journal, above those of earlier starts.
     next_position: u64,
     next_queue: u64,
+    /// Whether it is known what those of earlier starts are; none is given before.
+    may_number: bool,
     /// What the journal hears of at the end of the turn: sessions whose window changed, messages that queues are done
     /// with, and what waits for that record.
     dirty: Vec<SessionKey>,
@@ -164,6 +166,7 @@ impl Shard {
             next_join: 0,
             next_position: 0,
             next_queue: 0,
+            may_number: true,
             dirty: Vec::new(),
             done: Vec::new(),
             after_seal: Vec::new(),

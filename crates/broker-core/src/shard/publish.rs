@@ -184,13 +184,13 @@ impl Shard {
     ) {
         let mut retain = source.retain();
         if self.disk_full {
-            let keeps = retain && source.payload_bytes() > 0;
+            let keeps = retain && source.payload_bytes() > 0 && !is_own(source.topic());
             let is_refusable = debt.is_some() && source.qos() > QoS::AtMostOnce;
             if is_refusable && self.would_store(env, source.topic(), keeps) {
                 return self.refuse_publish(env, debt, ReasonCode::QuotaExceeded);
             }
             if keeps && !is_refusable && !env.index.is_retained(source.topic()) {
-                // Nobody can be told.
+                // Nobody can be told, or it is of QoS 0, which goes on.
                 self.stats.count_drop(DropCause::DiskFull);
                 retain = false;
             }
@@ -357,7 +357,7 @@ impl Shard {
         Some(known.unwrap_or_else(|| self.next_queue_id()))
     }
 
-    /// Whether a message of this topic would have to be stored before it is acknowledged.
+    /// Whether a message of this topic, of `QoS` 1 or 2, would have to be stored before it is acknowledged.
     fn would_store(&mut self, env: Env<'_>, topic: &TopicName, retain: bool) -> bool {
         retain || !self.matches(env, topic).durable.is_empty()
     }
@@ -433,8 +433,8 @@ impl Shard {
 
     /// Whether clients may publish to this topic.
     pub(super) fn check_topic(&self, topic: &TopicName) -> Result<(), ReasonCode> {
-        // Topics of the broker itself: clients only read them.
-        if topic.levels().next() == Some("$SYS") {
+        // Clients only read them.
+        if is_own(topic) {
             return Err(ReasonCode::NotAuthorized);
         }
         if topic.exceeds_levels(self.config.limits.topic_levels_max) {
@@ -463,7 +463,7 @@ impl Shard {
         env: Env<'_>,
         message: &Message,
     ) -> Result<(), crate::index::RetainedFull> {
-        if message.topic().levels().next() == Some("$SYS") {
+        if is_own(message.topic()) {
             // Values of this start.
             return env.index.retain(message, Keeping::Unlogged);
         }
@@ -482,6 +482,11 @@ impl Shard {
             self.pay(env, debt, reason);
         }
     }
+}
+
+/// Whether a topic is one of the broker itself.
+fn is_own(topic: &TopicName) -> bool {
+    topic.levels().next() == Some("$SYS")
 }
 
 /// When a message that arrives now expires.

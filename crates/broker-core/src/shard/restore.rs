@@ -164,11 +164,11 @@ impl Shard {
         groups: &BTreeMap<QueueId, (ShardId, GroupId)>,
     ) -> Result<(), RestoreError> {
         let mut exchanges = Vec::new();
-        let mut rank = 0;
+        let mut next_rank = 0_u64;
         let records = window.map_or(&[][..], |window| &window.exchanges);
         for record in records {
             if let Stage::AwaitPubComp { rank: given } = record.stage {
-                rank = rank.max(given.saturating_add(1));
+                next_rank = next_rank.max(given.checked_add(1).ok_or(RestoreError::Rank)?);
             }
         }
         for record in records {
@@ -181,8 +181,9 @@ impl Shard {
                 (Stage::AwaitPubAck, None) => continue,
                 // The client may hold the identifier: it is told to release it.
                 (Stage::AwaitPubRec, None) => {
-                    rank += 1;
-                    Stage::AwaitPubComp { rank: rank - 1 }
+                    let rank = next_rank;
+                    next_rank = rank.checked_add(1).ok_or(RestoreError::Rank)?;
+                    Stage::AwaitPubComp { rank }
                 }
                 (stage, _) => stage,
             };

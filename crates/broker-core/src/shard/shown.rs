@@ -40,6 +40,7 @@ impl fmt::Debug for Shard {
             next_join,
             next_position,
             next_queue,
+            may_number,
             dirty,
             done,
             after_seal,
@@ -87,6 +88,7 @@ impl fmt::Debug for Shard {
             .field("disk_bytes", disk_bytes)
             .field("next_position", next_position)
             .field("next_queue", next_queue)
+            .field("may_number", may_number)
             .field("dirty", dirty)
             .field("done", done)
             .field("after_seal", after_seal)

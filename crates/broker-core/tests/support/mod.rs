@@ -428,14 +428,19 @@ impl Rig {
     /// Commits every record that was appended so far.
     pub(crate) fn commit(&mut self) {
         for shard in 0..self.shards.len() {
-            let records = std::mem::take(&mut self.uncommitted[shard]);
-            let count = records.len() as u64;
-            self.journal
-                .commit(records, self.index.take_retained_changes());
-            let env = env(self.now, &self.index);
-            self.shards[shard].borrow_mut().handle_committed(env, count);
+            self.commit_of(shard);
         }
         self.run();
+    }
+
+    /// Commits what one shard has appended so far, and lets nothing happen after that.
+    pub(crate) fn commit_of(&mut self, shard: usize) {
+        let records = std::mem::take(&mut self.uncommitted[shard]);
+        let count = records.len() as u64;
+        self.journal
+            .commit(records, self.index.take_retained_changes());
+        let env = env(self.now, &self.index);
+        self.shards[shard].borrow_mut().handle_committed(env, count);
     }
 
     /// The process dies, with what is not committed, and another one starts on the same journal. Every

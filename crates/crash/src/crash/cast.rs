@@ -103,6 +103,7 @@ impl Cast {
                 "$share/team/s/#",
                 QoS::ExactlyOnce,
             )
+            .with_arrivals()
         });
         let team = team.collect();
         let will_watcher = subscriber("will-watcher", ProtocolVersion::V5, "w/#", QoS::ExactlyOnce);

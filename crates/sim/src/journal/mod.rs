@@ -247,7 +247,11 @@ impl Committer {
     /// What was read first and is not handed over, if that was before `before_ms`.
     pub(crate) fn pop_loaded(&mut self, before_ms: u64) -> Option<Loaded> {
         let is_due = self.loaded.front()?.read_ms < before_ms;
-        self.loaded.pop_front_if(|_| is_due)
+        if is_due {
+            self.loaded.pop_front()
+        } else {
+            None
+        }
     }
 
     /// Does what the journal has put off, all of it.

@@ -108,6 +108,8 @@ impl View {
                         }
                     }
                 }
+                // Only what is not swept yet makes these differ from those of what is told.
+                Replayed::Used { .. } => {}
                 other => {
                     lines.insert(format!("{other:?}"));
                 }

@@ -134,11 +134,12 @@ impl Oracle {
         let each = u32::from(ordinary) + shared.len() as u32;
         let allowed = each * message.times_taken();
         let is_of_earlier_life = message.first_ingress() < Some(life_began);
-        // Who has subscribed since it was routed first may get it when a start routes it again.
+        // Who has subscribed since it was routed first, or asked for more than QoS 0, may get it when a start routes it
+        // again.
         let is_late = is_of_earlier_life
-            && !found
-                .possible(message)
-                .any(|subscription| subscription.is_sure_of(message));
+            && !found.possible(message).any(|subscription| {
+                subscription.is_sure_of(message) && subscription.qos > QoS::AtMostOnce
+            });
         let is_first = !found.received.contains_key(&key);
         let copies = found.received.entry(key).or_insert(Copies {
             life,

@@ -189,9 +189,9 @@ impl Oracle {
         };
         let exchanges = record.exchanges.iter().map(|exchange| {
             let kind = match exchange.stage {
-                Stage::AwaitPubAck => ExchangeKind::AwaitPubAck,
-                Stage::AwaitPubRec => ExchangeKind::AwaitPubRec,
-                Stage::AwaitPubComp { .. } => ExchangeKind::AwaitPubComp,
+                Stage::AwaitPubAck => ExchangeKind::PubAck,
+                Stage::AwaitPubRec => ExchangeKind::PubRec,
+                Stage::AwaitPubComp { .. } => ExchangeKind::PubComp,
             };
             (exchange.packet_id.get(), kind, exchange.position)
         });

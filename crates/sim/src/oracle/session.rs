@@ -62,12 +62,16 @@ pub(super) struct Parting {
     pub(super) wall_ms: i64,
 }
 
-/// How far an exchange towards the client is.
+/// What an exchange towards the client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "named for the packets they wait for"
+)]
 pub(super) enum ExchangeKind {
-    AwaitPubAck,
-    AwaitPubRec,
-    AwaitPubComp,
+    PubAck,
+    PubRec,
+    PubComp,
 }
 
 /// An exchange as the journal knows it.
@@ -88,7 +92,7 @@ pub(super) struct WindowSeen {
 }
 
 /// What of a session a crash may take back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) ended: Option<Order>,
     pub(super) is_connected: bool,

@@ -373,7 +373,7 @@ impl Oracle {
     }
 
     fn pubrel_left(&mut self, number: usize, session: usize, id: u16) {
-        if !self.is_exchange_stored(session, id, ExchangeKind::AwaitPubComp) {
+        if !self.is_exchange_stored(session, id, ExchangeKind::PubComp) {
             let detail = format!("id {id} on connection {number}");
             self.fail("PUBREL before its record", detail);
         }
@@ -381,7 +381,7 @@ impl Oracle {
 
     /// `QoS` 2 is sent under an identifier that the journal has.
     fn check_prepared(&mut self, number: usize, session: usize, id: u16) {
-        if !self.is_exchange_stored(session, id, ExchangeKind::AwaitPubRec) {
+        if !self.is_exchange_stored(session, id, ExchangeKind::PubRec) {
             let detail = format!("id {id} on connection {number}");
             self.fail("PUBLISH before the record of its identifier", detail);
         }
