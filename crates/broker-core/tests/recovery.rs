@@ -388,6 +388,23 @@ fn a_will_is_published_after_a_restart_unless_its_client_returns() {
 }
 
 #[test]
+fn wills_and_sessions_wait_for_clients_also_after_a_start_that_took_long() {
+    let mut rig = rig();
+    away(&mut rig, "s", "t", QoS::AtLeastOnce);
+    let mut connect = persistent(V5, "returns");
+    connect.will = Some(will(QoS::AtLeastOnce, false));
+    connect.properties.session_expiry_secs = 10;
+    rig.connect_with(connect);
+    rig.restart_reading(60, |_| {});
+    rig.advance_secs(4);
+    let connected = rig.connect_with(persistent(V5, "returns"));
+    assert!(connected.connack.session_present);
+    rig.advance_secs(60);
+    let client = back(&mut rig, "s");
+    assert_eq!(rig.payloads(client), [""; 0]);
+}
+
+#[test]
 fn sessions_and_messages_expire_by_wall_clock_while_the_broker_is_away() {
     let mut rig = rig();
     away(&mut rig, "s", "t", QoS::AtLeastOnce);
