@@ -77,7 +77,7 @@ impl SubscriptionIds {
 /// First in, first out over both lanes; the `QoS` 0 lane is apart so that it can be dropped first.
 ///
 /// What does not fit in the window in memory is on the disk only, behind the acknowledged lane: the queue knows where, and
-/// the caller has it read back. Order between the lanes ends there; none is promised between `QoS` levels.
+/// the caller has it read back.
 ///
 /// The bounds are the caller's: it asks [`fits`](Self::fits) and drops by
 /// [`drop_oldest`](Self::drop_oldest), so that every drop is counted where its cause is known.
@@ -100,13 +100,49 @@ struct DiskPart {
     loading: VecDeque<Spilled>,
     loading_cost: usize,
     backlog: Backlog,
+    /// The positions of both, in runs: only what came between and is in memory breaks one.
+    runs: VecDeque<Run>,
+}
+
+/// Positions without a gap.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    count: u64,
 }
 
 impl DiskPart {
-    fn pop_loading(&mut self) -> Option<Spilled> {
-        let spilled = self.loading.pop_front()?;
-        self.loading_cost -= spilled.cost;
-        Some(spilled)
+    fn push(&mut self, position: u64, spilled: Spilled) {
+        self.backlog.push_back(spilled);
+        match self.runs.back_mut() {
+            Some(run) if run.first + run.count == position => run.count += 1,
+            _ => self.runs.push_back(Run {
+                first: position,
+                count: 1,
+            }),
+        }
+    }
+
+    /// Takes out what is next, with its position.
+    fn pop(&mut self) -> Option<(u64, Spilled)> {
+        let spilled = if let Some(spilled) = self.loading.pop_front() {
+            self.loading_cost -= spilled.cost;
+            spilled
+        } else {
+            self.backlog.pop_front()?
+        };
+        let run = self.runs.front_mut()?;
+        let position = run.first;
+        run.first += 1;
+        run.count -= 1;
+        if run.count == 0 {
+            self.runs.pop_front();
+        }
+        Some((position, spilled))
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.runs.front().map(|run| run.first)
     }
 }
 
@@ -154,7 +190,9 @@ impl SessionQueue {
 
     /// Adds a message that the journal has, without keeping it.
     pub(crate) fn push_back_on_disk(&mut self, spilled: Spilled) {
-        self.disk.get_or_insert_default().backlog.push_back(spilled);
+        let position = self.next_position;
+        self.next_position += 1;
+        self.disk.get_or_insert_default().push(position, spilled);
     }
 
     /// Takes the places of what is to be read next, if little is left in memory and nothing is on its way.
@@ -189,10 +227,11 @@ impl SessionQueue {
             // Dropped for room since it was asked for.
             return None;
         }
-        disk.pop_loading();
+        let (position, _) = disk.pop()?;
         self.forget_disk_part_if_empty();
         if !mutant!(LoadedIsLost) {
-            self.push_back(outgoing);
+            self.bytes += Self::cost(&outgoing.message);
+            self.acknowledged.push_back(Entry { position, outgoing });
         }
         Some(spilled.cost)
     }
@@ -202,10 +241,9 @@ impl SessionQueue {
         if !self.acknowledged.is_empty() {
             return None;
         }
-        let disk = self.disk.as_mut()?;
-        let dropped = disk.pop_loading().or_else(|| disk.backlog.pop_front());
+        let dropped = self.disk.as_mut()?.pop();
         self.forget_disk_part_if_empty();
-        dropped
+        dropped.map(|(_, spilled)| spilled)
     }
 
     /// The first of the session's own recorded messages: everything before it has left the queue.
@@ -250,10 +288,13 @@ impl SessionQueue {
         lane.push_back(Entry { position, outgoing });
     }
 
-    /// Takes the message that is next, of those in memory.
+    /// Takes the message that is next; `None` too if that is on the disk.
     pub(crate) fn pop_front(&mut self) -> Option<Outgoing> {
-        let low_first = match (self.at_most_once.front(), self.acknowledged.front()) {
-            (Some(low), Some(high)) => low.position < high.position,
+        let low = self.at_most_once.front().map(|entry| entry.position);
+        let high = self.acknowledged.front().map(|entry| entry.position);
+        let on_disk = self.disk.as_ref().and_then(|disk| disk.first());
+        let low_first = match (low, high.or(on_disk)) {
+            (Some(low), Some(high)) => low < high,
             (low, _) => low.is_some(),
         };
         self.pop_lane(low_first)
@@ -262,10 +303,12 @@ impl SessionQueue {
     /// Puts back what [`pop_front`](Self::pop_front) gave, as the next one.
     pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
         self.bytes += Self::cost(&outgoing.message);
+        let on_disk = self.disk.as_ref().and_then(|disk| disk.first());
         let first = [self.at_most_once.front(), self.acknowledged.front()]
             .into_iter()
             .flatten()
             .map(|entry| entry.position)
+            .chain(on_disk)
             .min();
         // Positions below the present front are free: its predecessor had one of them.
         let position = first.map_or(self.next_position, |first| first.saturating_sub(1));
@@ -397,6 +440,32 @@ mod tests {
         let first = queue.pop_front().expect("queued");
         queue.push_front(first);
         assert_eq!(sequences(&mut queue), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn both_lanes_keep_their_order_beside_what_is_on_the_disk() {
+        let mut queue = SessionQueue::default();
+        let at = |sequence: u64| Position::new(sequence).expect("not 0");
+        let recorded = |sequence| Outgoing {
+            position: Some(at(sequence)),
+            ..outgoing(sequence, QoS::AtLeastOnce)
+        };
+        queue.push_back(recorded(1));
+        for (spilled, low) in [(2, 3), (4, 5)] {
+            let position = at(spilled);
+            queue.push_back_on_disk(Spilled { position, cost: 1 });
+            queue.push_back(outgoing(low, QoS::AtMostOnce));
+        }
+        assert_eq!(sequences(&mut queue), [1], "the next one is on the disk");
+        assert_eq!(queue.begin_load(1, 1), [at(2)]);
+        assert_eq!(queue.loaded(recorded(2)), Some(1));
+        let taken = queue.pop_front().expect("loaded");
+        queue.push_front(taken);
+        assert_eq!(sequences(&mut queue), [2, 3]);
+        assert_eq!(queue.begin_load(1, 1), [at(4)]);
+        assert_eq!(queue.loaded(recorded(4)), Some(1));
+        assert_eq!(sequences(&mut queue), [4, 5]);
+        assert!(queue.is_empty());
     }
 
     #[test]

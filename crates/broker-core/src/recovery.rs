@@ -16,7 +16,7 @@ use crate::{
 /// Builds the shards of a broker from what its journal tells.
 ///
 /// Sessions and groups are placed anew, so that the number of shards may be another one than before. Every
-/// connection that there was counts as lost at this moment.
+/// connection that there was counts as lost when everything is [told](Self::told).
 #[derive(Debug)]
 pub struct Recovery<'a> {
     config: Arc<CoreConfig>,
@@ -100,8 +100,7 @@ impl<'a> Recovery<'a> {
                 let config = &self.config;
                 let shard = placement(&record.client_id, config.placement_seed, config.shards);
                 let queue = record.session;
-                let env = self.env();
-                let Some(key) = self.shards[shard.index()].restore_session(env, record) else {
+                let Some(key) = self.shards[shard.index()].restore_session(record) else {
                     return Err(damaged(format!(
                         "queue {queue:?}: two sessions of one client"
                     )));
@@ -150,6 +149,12 @@ impl<'a> Recovery<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Notes the moment when everything is told, which may be long after the first: a connection that there was counts as
+    /// lost now, because its client could not return before.
+    pub fn told(&mut self, now: Now) {
+        self.now = now;
     }
 
     /// The shards. They have effects and backlog, as after any other step: records, messages for each other.

@@ -10,7 +10,7 @@ use support::{Client, Rig, V5, V311, clean, message, persistent};
 use whimbrel_broker_core::session::codec::{
     Ack, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions,
 };
-use whimbrel_broker_core::{CoreConfig, DropCause, Position, QueueId, Replayed};
+use whimbrel_broker_core::{CoreConfig, DropCause, Position, QueueFull, QueueId, Replayed};
 
 fn journaled(change: impl FnOnce(&mut CoreConfig)) -> Rig {
     Rig::with(|config| {
@@ -385,6 +385,41 @@ fn a_will_is_published_after_a_restart_unless_its_client_returns() {
     rig.advance_secs(100);
     let client = back(&mut rig, "s");
     assert_eq!(rig.payloads(client), ["vanishes"], "once");
+}
+
+#[test]
+fn wills_and_sessions_wait_for_clients_also_after_a_start_that_took_long() {
+    let mut rig = rig();
+    away(&mut rig, "s", "t", QoS::AtLeastOnce);
+    let mut connect = persistent(V5, "returns");
+    connect.will = Some(will(QoS::AtLeastOnce, false));
+    connect.properties.session_expiry_secs = 10;
+    rig.connect_with(connect);
+    rig.restart_reading(60, |_| {});
+    rig.advance_secs(4);
+    let connected = rig.connect_with(persistent(V5, "returns"));
+    assert!(connected.connack.session_present);
+    rig.advance_secs(60);
+    let client = back(&mut rig, "s");
+    assert_eq!(rig.payloads(client), [""; 0]);
+}
+
+#[test]
+fn a_will_that_a_full_queue_refuses_is_counted() {
+    let mut rig = journaled(|config| {
+        config.queue_full = QueueFull::Refuse;
+        config.limits.queue_messages_max = 1;
+    });
+    away(&mut rig, "s", "t", QoS::AtLeastOnce);
+    let publisher = rig.connect(V5, "p");
+    rig.publish(publisher, "t", "first", QoS::AtLeastOnce);
+    let mut connect = persistent(V5, "vanishes");
+    connect.will = Some(will(QoS::AtLeastOnce, false));
+    let client = rig.connect_with(connect).client;
+    rig.cut(client);
+    assert_eq!(rig.stats().dropped_by(DropCause::QueueFull), 1);
+    let client = back(&mut rig, "s");
+    assert_eq!(rig.payloads(client), ["first"]);
 }
 
 #[test]

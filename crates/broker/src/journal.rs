@@ -241,7 +241,7 @@ impl Failure {
             Self::Journal(error) => tracing::error!(
                 error = %Chain(error),
                 "the journal failed: nothing more is acknowledged; what was acknowledged is kept. Look after the disk, \
-                 then start the broker again; if it refuses to, see `whimbrel store check`"
+                 restart the machine, then the broker; if it refuses to start, see `whimbrel store check`"
             ),
             Self::GaveUp { records } => tracing::error!(
                 records,

@@ -54,6 +54,7 @@ fn read_back(
     let index = Index::new(core.seed, &core.limits).journaled();
     let mut recovery = Recovery::new(&core, &index, clock.now());
     let replay = journal.replay(&mut |item| recovery.apply(item))?;
+    recovery.told(clock.now());
     let shards = recovery.finish()?;
     let mut found = ShardStats::default();
     for shard in &shards {

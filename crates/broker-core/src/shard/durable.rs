@@ -82,13 +82,17 @@ impl Shard {
 
     /// Asks for the next part of a queue, if little of it is left in memory.
     pub(super) fn load_more(&mut self, key: SessionKey) {
+        let in_memory = self.queued_bytes - self.disk_bytes + self.group_bytes;
+        let room = self.queue_bounds(true).total_max.saturating_sub(in_memory);
         let Some(session) = self.session_mut(key) else {
             return;
         };
         let Some(queue) = session.queue_id else {
             return;
         };
-        let positions = session.queue.begin_load(LOAD_MESSAGES, LOAD_BYTES);
+        // One message is read whatever there is in memory, so that each queue goes on.
+        let bytes_max = LOAD_BYTES.min(room);
+        let positions = session.queue.begin_load(LOAD_MESSAGES, bytes_max);
         if !positions.is_empty() {
             self.effects.load.push(Load {
                 session: key,

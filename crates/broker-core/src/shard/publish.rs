@@ -260,7 +260,11 @@ impl Shard {
         let message = Message::new(parts);
         let debt = Debt::Publisher { connection, token };
         let keeps = parts.retain && !parts.payload.is_empty();
-        if self.disk_full && self.would_store(env, parts.topic, keeps) {
+        // Messages of one publisher keep their order: none overtakes one that waits for its record.
+        let behind = self
+            .session(publisher.key)
+            .is_some_and(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
+        if self.disk_full && (behind || self.would_store(env, parts.topic, keeps)) {
             return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
         }
         if parts.retain && self.retain(env, &message).is_err() {
@@ -268,10 +272,6 @@ impl Shard {
         }
         let matched = self.matches(env, parts.topic);
         let waits_for_retained = parts.retain && self.commits.has_journal();
-        // Messages of one publisher keep their order: none overtakes one that waits for its record.
-        let behind = self
-            .session(publisher.key)
-            .is_some_and(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
         if matched.is_empty() && !waits_for_retained && !behind {
             return self.pay_publisher(env, Some(debt), ReasonCode::NoMatchingSubscribers);
         }

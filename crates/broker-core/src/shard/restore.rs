@@ -65,11 +65,7 @@ impl Shard {
     }
 
     /// Puts a session back, as one whose connection is gone; `None` if there is one of its client.
-    pub(crate) fn restore_session(
-        &mut self,
-        env: Env<'_>,
-        record: SessionRecord,
-    ) -> Option<SessionKey> {
+    pub(crate) fn restore_session(&mut self, record: SessionRecord) -> Option<SessionKey> {
         let SessionRecord {
             session,
             client_id,
@@ -86,11 +82,7 @@ impl Shard {
         found.queue_id = Some(session);
         found.expiry_secs = expiry_secs;
         found.will = will.filter(|_| !mutant!(WillNotRestored)).map(Box::new);
-        found.disconnected_at = Some(disconnected_at.unwrap_or(env.now.wall));
-        if disconnected_at.is_none() {
-            // So that a broker that stops again does not count from then on.
-            self.append_session(key);
-        }
+        found.disconnected_at = disconnected_at;
         Some(key)
     }
 
@@ -229,7 +221,7 @@ impl Shard {
         self.forget_closed_group(env, id);
     }
 
-    /// Starts the timers of a session that was put back.
+    /// Starts the timers of a session that was put back. If it had a connection, that is lost now.
     pub(crate) fn restore_timers(&mut self, env: Env<'_>, key: SessionKey) {
         let Some(session) = self.session_mut(key) else {
             return;
@@ -238,6 +230,13 @@ impl Shard {
             .disconnected_at
             .filter(|_| !mutant!(ExpiryFromStart));
         let since = recorded.unwrap_or(env.now.wall);
+        if session.disconnected_at.replace(since).is_none() {
+            // So that a broker that stops again does not count from then on.
+            self.append_session(key);
+        }
+        let Some(session) = self.session_mut(key) else {
+            return;
+        };
         let tick = |at: UnixMillis, wait_min_ms: u64| {
             let wait_ms = at.0.saturating_sub(env.now.wall.0).max(wait_min_ms);
             env.now.tick.saturating_add(wait_ms)

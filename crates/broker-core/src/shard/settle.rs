@@ -7,8 +7,8 @@ use super::connection::{Phase, WaitsFor};
 use super::obligation::{Debt, OnCommit, Settled, SubscribeAnswer, SubscribeDebt};
 use super::session::Inflight;
 use super::{Env, Shard};
-use crate::ConnectionKey;
 use crate::effects::{CloseReason, LocalOutcome, ObligationId};
+use crate::{ConnectionKey, DropCause};
 
 impl Shard {
     /// Counts one answer to an obligation of this shard.
@@ -33,7 +33,13 @@ impl Shard {
                 reasons: vec![reason],
             }),
             Debt::Subscribe(subscribe) => self.subscribed(env, subscribe),
-            Debt::Inbound(key) => self.inbound_routed(env, key),
+            Debt::Inbound(key) => {
+                if reason.is_error() {
+                    // A will that a full queue refused: nobody can be told.
+                    self.stats.count_drop(DropCause::QueueFull);
+                }
+                self.inbound_routed(env, key);
+            }
         }
     }
 

@@ -446,6 +446,11 @@ impl Rig {
     /// The process dies, with what is not committed, and another one starts on the same journal. Every
     /// client's connection is gone.
     pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut CoreConfig)) {
+        self.restart_reading(0, change);
+    }
+
+    /// The same, with a journal that takes so long to be read.
+    pub(crate) fn restart_reading(&mut self, secs: u64, change: impl FnOnce(&mut CoreConfig)) {
         let mut config = (*self.config).clone();
         config.incarnation += 1;
         change(&mut config);
@@ -460,6 +465,9 @@ impl Rig {
         for replayed in self.journal.replay() {
             recovery.apply(replayed).expect("what was committed");
         }
+        self.now.tick = self.now.tick.saturating_add(secs * 1_000);
+        self.now.wall.0 += secs * 1_000;
+        recovery.told(self.now);
         let shards = recovery.finish().expect("what was committed");
         self.shards = shards.into_iter().map(RefCell::new).collect();
         self.uncommitted = self.shards.iter().map(|_| Vec::new()).collect();

@@ -20,6 +20,9 @@ use crate::rng::Rng;
 pub(crate) struct RedbDisk {
     disk: MemoryDisk,
     shared: Arc<Mutex<Shared>>,
+    /// A sync has failed or is to. What the operating system has in memory since then may never reach the disk, so that
+    /// the machine is started anew, as `docs/storage.md` says.
+    sync_fails: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +63,7 @@ impl Disk for RedbDisk {
     }
 
     fn fail(&mut self, failure: Failure, after: u64) {
+        self.sync_fails |= failure == Failure::Kept;
         let call = match failure {
             Failure::Lost => DiskCall::Write,
             Failure::Kept => DiskCall::Sync,
@@ -78,7 +82,12 @@ impl Disk for RedbDisk {
     }
 
     fn crash(&mut self, rng: &mut Rng) -> Result<Remains, String> {
-        let crash = rng.pick(&[Crash::Process, Crash::Power]);
+        let drawn = rng.pick(&[Crash::Process, Crash::Power]);
+        let crash = if std::mem::take(&mut self.sync_fails) {
+            Crash::Power
+        } else {
+            drawn
+        };
         self.disk.crash(crash, &mut || rng.next());
         let mut store = self.store().map_err(|error| format!("{error:?}"))?;
         let found = View::of(&mut store).map_err(|error| format!("{error:?}"))?;

@@ -16,7 +16,11 @@ impl Oracle {
         let missing = self.missing();
         if self.queues_are_small {
             if missing.len() as u64 > drops {
-                let detail = format!("{} missing, {drops} counted as dropped", missing.len());
+                let first = missing.first().map_or("", String::as_str);
+                let detail = format!(
+                    "{} missing, {drops} counted as dropped; the first is {first}",
+                    missing.len()
+                );
                 self.fail("dropped without being counted", detail);
             }
             return;

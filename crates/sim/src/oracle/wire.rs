@@ -373,10 +373,26 @@ impl Oracle {
     }
 
     fn pubrel_left(&mut self, number: usize, session: usize, id: u16) {
-        if !self.is_exchange_stored(session, id, ExchangeKind::PubComp) {
+        if !self.is_exchange_stored(session, id, ExchangeKind::PubComp)
+            && !self.lost_its_message(session, id)
+        {
             let detail = format!("id {id} on connection {number}");
             self.fail("PUBREL before its record", detail);
         }
+    }
+
+    /// Whether a start found the identifier of a `QoS` 2 exchange and not its message, which was none of the journal's: the
+    /// client, which may hold the identifier, is told to release it.
+    fn lost_its_message(&self, session: usize, id: u16) -> bool {
+        let exchange = self.sessions[session]
+            .exchanges
+            .get(&(id, ExchangeKind::PubRec));
+        self.life > 0
+            && exchange.is_some_and(|exchange| {
+                exchange.place.is_none()
+                    && exchange.since.life < self.life
+                    && self.is_committed(exchange.since)
+            })
     }
 
     /// `QoS` 2 is sent under an identifier that the journal has.
