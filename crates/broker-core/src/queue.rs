@@ -293,7 +293,8 @@ impl SessionQueue {
         let low = self.at_most_once.front().map(|entry| entry.position);
         let high = self.acknowledged.front().map(|entry| entry.position);
         let on_disk = self.disk.as_ref().and_then(|disk| disk.first());
-        let low_first = match (low, high.or(on_disk)) {
+        // What a group hands out stands in memory, and may pass what is on the disk; `QoS` 0 does not.
+        let low_first = match (low, high.into_iter().chain(on_disk).min()) {
             (Some(low), Some(high)) => low < high,
             (low, _) => low.is_some(),
         };
@@ -379,6 +380,7 @@ const KEPT_CAPACITY: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use whimbrel_session::codec::PublishProperties;
     use whimbrel_session::codec::topic::TopicName;
 
@@ -466,6 +468,58 @@ mod tests {
         assert_eq!(queue.loaded(recorded(4)), Some(1));
         assert_eq!(sequences(&mut queue), [4, 5]);
         assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_on_the_disk_messages_leave_in_the_order_they_came(
+            steps in prop::collection::vec(0_u8..6, 0..200),
+        ) {
+            let mut queue = SessionQueue::default();
+            let mut model: VecDeque<(u64, bool)> = VecDeque::new();
+            let mut last = 0;
+            let at = |sequence: u64| Position::new(sequence).expect("not 0");
+            let recorded = |sequence| Outgoing {
+                position: Some(at(sequence)),
+                ..outgoing(sequence, QoS::AtLeastOnce)
+            };
+            for step in steps {
+                last += 1;
+                match step {
+                    0 => {
+                        queue.push_back(outgoing(last, QoS::AtMostOnce));
+                        model.push_back((last, false));
+                    }
+                    1 | 2 => {
+                        let on_disk = !queue.keeps_in_memory(1, 3, 1 << 20);
+                        if on_disk {
+                            queue.push_back_on_disk(Spilled { position: at(last), cost: 1 });
+                        } else {
+                            queue.push_back(recorded(last));
+                        }
+                        model.push_back((last, on_disk));
+                    }
+                    3 => {
+                        for position in queue.begin_load(2, 1 << 20) {
+                            prop_assert!(queue.loaded(recorded(position.get())).is_some());
+                            let found = model.iter_mut().find(|(sequence, _)| *sequence == position.get());
+                            found.expect("it is queued").1 = false;
+                        }
+                    }
+                    put_back => {
+                        let popped = queue.pop_front();
+                        let expected = model.front().filter(|(_, on_disk)| !on_disk);
+                        let sequence = popped.as_ref().map(|outgoing| outgoing.message.id().sequence);
+                        prop_assert_eq!(sequence, expected.map(|&(sequence, _)| sequence));
+                        match popped {
+                            Some(outgoing) if put_back == 4 => queue.push_front(outgoing),
+                            Some(_) => { model.pop_front(); }
+                            None => {}
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

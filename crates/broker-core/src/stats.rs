@@ -22,7 +22,8 @@ pub enum DropCause {
     Rejected,
     /// The session ended before the message was delivered.
     SessionEnded,
-    /// A message of `QoS` 0 was not retained, because the disk was full.
+    /// The disk was full: a message of `QoS` 0 was not retained, or one was not queued behind the part on the disk of a
+    /// queue that ends with its connection.
     DiskFull,
 }
 

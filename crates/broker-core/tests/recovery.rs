@@ -405,6 +405,30 @@ fn wills_and_sessions_wait_for_clients_also_after_a_start_that_took_long() {
 }
 
 #[test]
+fn a_will_that_is_routed_again_does_not_reach_its_own_client_that_wants_no_local_ones() {
+    // [5:MQTT-3.8.3-3]
+    let mut rig = rig();
+    let mut connect = persistent(V5, "c");
+    connect.will = Some(will(QoS::AtLeastOnce, false));
+    let client = rig.connect_with(connect).client;
+    let mut options = SubscriptionOptions::new(QoS::AtLeastOnce);
+    options.no_local = true;
+    rig.send(client, support::subscribe(&[("t", options)], None));
+    rig.take(client);
+    away(&mut rig, "other", "t", QoS::AtLeastOnce);
+    rig.hold_commits = true;
+    rig.cut(client);
+    // The will is taken over, and with nobody.
+    rig.commit();
+    rig.hold_commits = false;
+    rig.restart();
+    let client = back(&mut rig, "c");
+    assert_eq!(rig.payloads(client), [""; 0]);
+    let other = back(&mut rig, "other");
+    assert_eq!(rig.payloads(other), ["gone"]);
+}
+
+#[test]
 fn a_will_that_a_full_queue_refuses_is_counted() {
     let mut rig = journaled(|config| {
         config.queue_full = QueueFull::Refuse;

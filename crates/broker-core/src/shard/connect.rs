@@ -529,7 +529,9 @@ impl Shard {
             self.stats.publishes_refused += 1;
             return;
         }
-        let queue = self.next_queue_id();
+        let Some(queue) = self.session(session).and_then(|found| found.queue_id) else {
+            return;
+        };
         let key = InboundKey {
             session,
             packet_id: 0,

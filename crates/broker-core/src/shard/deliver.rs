@@ -194,7 +194,13 @@ impl Shard {
             // It may have been sent, and at most once.
             return Outcome::Handled;
         }
-        let queue_id = session.queue_id.filter(|_| session.records(qos));
+        if stored && self.disk_full && !session.stores(qos) {
+            // Nothing is promised about it, it can't be recorded, and in memory it would overtake what is on the disk.
+            self.stats.count_drop(DropCause::DiskFull);
+            self.report_drop(target.session, DropCause::DiskFull);
+            return Outcome::Handled;
+        }
+        let queue_id = session.queue_id.filter(|_| stored);
         if let Some(queue) = queue_id
             && !self.known.is_empty()
             && self.is_known(source.parts.id, queue)

@@ -269,7 +269,10 @@ impl Shard {
             message,
         } = taken;
         let id = message.id();
-        if let Some(found) = session.and_then(|key| self.session_mut(key)) {
+        // A will has no packet identifier, and nobody releases it.
+        if packet_id != 0
+            && let Some(found) = session.and_then(|key| self.session_mut(key))
+        {
             let inbound = InboundMessage {
                 id,
                 queue: Some(queue),

@@ -14,7 +14,7 @@ pub(crate) struct ModelJournal {
     subscriptions: BTreeMap<QueueId, BTreeMap<String, SubscriptionRecord>>,
     windows: BTreeMap<QueueId, WindowRecord>,
     messages: BTreeMap<Position, Stored>,
-    inbound: BTreeMap<(QueueId, u16), Message>,
+    inbound: BTreeMap<MsgId, (QueueId, u16, Message)>,
     known: BTreeMap<MsgId, BTreeSet<QueueId>>,
     retained: BTreeMap<String, Message>,
     /// The highest numbers of what is still there and not told.
@@ -69,10 +69,10 @@ impl ModelJournal {
             });
         }
         all.extend(self.windows.values().cloned().map(Replayed::Window));
-        for (&(session, packet_id), message) in &self.inbound {
+        for (session, packet_id, message) in self.inbound.values() {
             all.push(Replayed::Inbound {
-                session,
-                packet_id,
+                session: *session,
+                packet_id: *packet_id,
                 message: message.clone(),
             });
         }
@@ -163,14 +163,11 @@ impl ModelJournal {
                 packet_id,
                 message,
             } => {
-                self.inbound.insert((session, packet_id), message);
+                self.inbound
+                    .insert(message.id(), (session, packet_id, message));
             }
-            Record::InboundReleased {
-                session,
-                packet_id,
-                message,
-            } => {
-                self.inbound.remove(&(session, packet_id));
+            Record::InboundReleased { message, .. } => {
+                self.inbound.remove(&message);
                 self.known.remove(&message);
             }
             Record::Retained => {}
@@ -195,7 +192,7 @@ impl ModelJournal {
         }
         let stored = self.messages.remove(&position).expect("it was there");
         let id = stored.message.id();
-        if self.inbound.values().any(|message| message.id() == id) {
+        if self.inbound.contains_key(&id) {
             let queues = stored.holders.iter().map(|holder| holder.queue);
             self.known.entry(id).or_default().extend(queues);
         }

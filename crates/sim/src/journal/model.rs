@@ -37,7 +37,7 @@ pub(crate) struct Tables {
     messages: BTreeMap<Position, Stored>,
     /// Messages of each queue that it is not done with.
     queues: BTreeMap<QueueId, BTreeSet<Position>>,
-    inbound: BTreeMap<(QueueId, u16), Message>,
+    inbound: BTreeMap<MsgId, (QueueId, u16, Message)>,
     unreleased: BTreeMap<MsgId, u32>,
     known: BTreeMap<MsgId, BTreeSet<QueueId>>,
     retained: BTreeMap<TopicNameBuf, Message>,
@@ -198,10 +198,10 @@ impl Tables {
         for window in self.windows.values() {
             tell(Replayed::Window(window.clone()))?;
         }
-        for (&(session, packet_id), message) in &self.inbound {
+        for (session, packet_id, message) in self.inbound.values() {
             tell(Replayed::Inbound {
-                session,
-                packet_id,
+                session: *session,
+                packet_id: *packet_id,
                 message: message.clone(),
             })?;
         }
@@ -296,24 +296,12 @@ impl Tables {
                 packet_id,
                 message,
             } => {
-                let key = (*session, *packet_id);
-                if let Some(replaced) = self.inbound.insert(key, message.clone()) {
-                    self.release(replaced.id());
-                }
+                let inbound = (*session, *packet_id, message.clone());
+                self.inbound.insert(message.id(), inbound);
                 *self.unreleased.entry(message.id()).or_default() += 1;
             }
-            Record::InboundReleased {
-                session,
-                packet_id,
-                message,
-            } => {
-                let key = (*session, *packet_id);
-                if self
-                    .inbound
-                    .get(&key)
-                    .is_some_and(|stored| stored.id() == *message)
-                {
-                    self.inbound.remove(&key);
+            Record::InboundReleased { message, .. } => {
+                if self.inbound.remove(message).is_some() {
                     self.release(*message);
                 }
             }

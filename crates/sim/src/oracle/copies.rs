@@ -116,6 +116,7 @@ impl Oracle {
             return self.fail("delivered to nobody", format!("{copy:?}"));
         };
         let (life_began, queues_spill) = (self.life_began, self.queues_spill);
+        let queues_are_small = self.queues_are_small;
         let found = &mut self.sessions[session];
         see(found, copy);
         let Some((key, message)) = copy
@@ -152,12 +153,15 @@ impl Oracle {
         let copies = count(copies, copy, as_retained, is_again);
         let too_many = copies.live > allowed;
         let client = found.client;
+        // What a full queue dropped may find room when a start routes it again.
+        let may_be_dropped = is_of_earlier_life && queues_are_small;
         // A will's number is that of its CONNECT, whenever it is published.
         let ordered = shared.is_empty()
             && message.ingress.len() == 1
             && !copy.retain
             && !message.is_will
-            && !is_late;
+            && !is_late
+            && !may_be_dropped;
         let mut overtaken = None;
         if is_first && ordered {
             // In the order in which the broker took them: a client may send a new message before it

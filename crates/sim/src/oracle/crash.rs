@@ -72,11 +72,22 @@ impl Oracle {
         let moment = self.moment();
         let wall_ms = self.wall.at(moment.ms);
         for index in self.by_client.values().copied().collect::<Vec<_>>() {
+            // What a start has counted and its journal has not kept, the next one counts anew.
+            let parting = self.sessions[index].disconnected.filter(|parting| {
+                let is_kept = || {
+                    parting
+                        .record
+                        .is_some_and(|record| self.is_committed(record))
+                };
+                parting.by_start_of.is_none() || is_kept()
+            });
+            let life = self.life;
             let session = &mut self.sessions[index];
-            let since_wall_ms = session
-                .disconnected
-                .map_or(wall_ms, |parting| parting.wall_ms);
+            let since_wall_ms = parting.map_or(wall_ms, |parting| parting.wall_ms);
             session.part(moment, since_wall_ms);
+            if let (None, Some(counted)) = (parting, session.disconnected.as_mut()) {
+                counted.by_start_of = Some(life);
+            }
             let expiry_ms = i64::from(session.expiry_secs) * 1000;
             let due = |wait_ms: i64, least_ms: i64| {
                 let wait_ms = (since_wall_ms + wait_ms - wall_ms).max(least_ms);

@@ -40,6 +40,13 @@ impl Oracle {
                 };
                 self.queues.insert(record.session, session);
                 self.sessions[session].queue = Some(record.session);
+                let life = self.life;
+                if record.disconnected_at.is_some()
+                    && let Some(parting) = self.sessions[session].disconnected.as_mut()
+                    && parting.by_start_of == Some(life)
+                {
+                    parting.record.get_or_insert(position);
+                }
                 if record.disconnected_at.is_none() {
                     self.connection_record(record.session, |connection| {
                         connection.opened_record.get_or_insert(position);

@@ -60,6 +60,10 @@ pub(super) struct Session {
 pub(super) struct Parting {
     /// By the wall clock.
     pub(super) wall_ms: i64,
+    /// A start counted the connection as lost, in this life.
+    pub(super) by_start_of: Option<usize>,
+    /// The record that says so, from that start.
+    pub(super) record: Option<Position>,
 }
 
 /// What an exchange towards the client waits for.
@@ -242,7 +246,11 @@ impl Session {
 
     /// Its connection is over.
     pub(super) fn part(&mut self, moment: Moment, wall_ms: i64) {
-        self.disconnected = Some(Parting { wall_ms });
+        self.disconnected = Some(Parting {
+            wall_ms,
+            by_start_of: None,
+            record: None,
+        });
         self.set_due(moment.ms);
     }
 
