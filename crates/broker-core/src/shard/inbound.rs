@@ -4,6 +4,7 @@ use whimbrel_session::mutant;
 
 use super::obligation::{Debt, InboundKey, OnCommit};
 use super::session::InboundRelease;
+use super::source::Source;
 use super::{Env, Shard};
 use crate::effects::Hop;
 use crate::{DropCause, Message, MsgId, QueueId, Record, SessionKey, SessionRef, ShardId};
@@ -55,7 +56,7 @@ impl Shard {
             key: key.session,
         };
         let mut buffers = self.take_buffers();
-        let mut source = super::deliver::Source::of_message(message, env.now.wall, &mut buffers);
+        let mut source = Source::of_message(message, env.now.wall, &mut buffers);
         self.route_for(
             env,
             &mut source,

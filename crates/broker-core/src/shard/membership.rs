@@ -4,10 +4,11 @@ use whimbrel_session::codec::QoS;
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::mutant;
 
-use super::deliver::{Admission, Outcome, QueueBounds, Source};
+use super::enqueue::{Admission, Outcome, QueueBounds};
 use super::group::{Answered, Group, Handout, Next, Queued};
 use super::obligation::OnCommit;
 use super::session::SharedSubscription;
+use super::source::Source;
 use super::{Env, Shard};
 use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus};
 use crate::queue::{GroupOrigin, Outgoing, SubscriptionIds};

@@ -10,9 +10,9 @@ use whimbrel_session::mutant;
 use whimbrel_session::{AckToken, InboundPublish};
 
 use super::connection::Connection;
-use super::deliver::Source;
 use super::obligation::{Debt, InboundKey, OnCommit};
 use super::session::InboundMessage;
+use super::source::Source;
 use super::{Env, Shard};
 use crate::effects::{CloseReason, Hop};
 use crate::index::{Keeping, Matched};

@@ -6,8 +6,9 @@ use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{QoS, ReasonCode};
 use whimbrel_session::mutant;
 
-use super::deliver::{Admission, Outcome, Source};
+use super::enqueue::{Admission, Outcome};
 use super::obligation::OnCommit;
+use super::source::Source;
 use super::subscribers::Subscriber;
 use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
