@@ -1,0 +1,2 @@
+//! An async MQTT client for versions 3.1.1 and 5.0.
+#![forbid(unsafe_code)]
