@@ -107,6 +107,11 @@ pub(super) const LAYERS: &[Layer] = &[
         third_party: None,
     },
     Layer {
+        package: "whimbrel-interop",
+        reach: Reach::Only(&["whimbrel-broker", "whimbrel-client"]),
+        third_party: None,
+    },
+    Layer {
         package: "whimbrel",
         reach: Reach::Any,
         third_party: None,
