@@ -92,6 +92,7 @@ impl Driver {
             connected_at: None,
             ended: None,
             reads: true,
+            awaits_writing: false,
         };
         let ended = poll_fn(|cx| running.poll(cx)).await;
         if let Some(connected_at) = running.connected_at {
@@ -178,6 +179,8 @@ struct Running<'a> {
     ended: Option<Ended>,
     /// Whether more input is wanted.
     reads: bool,
+    /// Somebody waits for a message of QoS 0 to be written.
+    awaits_writing: bool,
 }
 
 impl Running<'_> {
@@ -241,6 +244,7 @@ impl Running<'_> {
         if self.writing.is_empty() {
             core.take_output(&mut self.writing);
         }
+        self.awaits_writing = core.awaits_writing();
         let timeout = core.next_timeout();
         drop(core);
         self.input.consume(consumed);
@@ -269,6 +273,16 @@ impl Running<'_> {
                 .poll_flush(cx)
                 .map_ok(|()| Progress::None);
         }
+        let written = self.poll_write_all(cx);
+        if self.awaits_writing {
+            self.driver.shared.core().note_written(self.writing.len());
+        }
+        ready!(written)?;
+        ready!(Pin::new(&mut self.link).poll_flush(cx))?;
+        Poll::Ready(Ok(Progress::Some))
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.writing.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = self.writing.io_slices(&mut slices);
@@ -279,14 +293,7 @@ impl Running<'_> {
             }
             self.writing.advance(count);
         }
-        let flushed = Pin::new(&mut self.link).poll_flush(cx)?;
-        let mut core = self.driver.shared.core();
-        if core.awaits_writing() {
-            core.note_written(self.writing.len());
-        }
-        drop(core);
-        ready!(flushed);
-        Poll::Ready(Ok(Progress::Some))
+        Poll::Ready(Ok(()))
     }
 
     /// Writes the rest and says goodbye to the byte stream.
