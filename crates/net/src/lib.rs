@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
-//! use whimbrel_net::{Address, ListenOptions, TcpConnect, TcpListener};
+//! use whimbrel_net::{Address, Connect, ListenOptions, TcpListener, Transport};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +16,7 @@
 //! let mut listener = TcpListener::bind(address.resolve().await?[0], &ListenOptions::default())?;
 //! let server = Address::from(listener.local_addr()?);
 //!
-//! let mut client = TcpConnect::default().connect(&server).await?;
+//! let mut client = Connect::default().connect(&Transport::Tcp(server)).await?;
 //! let mut accepted = listener.accept().await?;
 //! client.write_all(b"hello").await?;
 //! let mut bytes = [0; 5];
@@ -49,13 +49,34 @@
 mod accept;
 mod address;
 mod connect;
+mod connect_error;
 mod listener;
 mod options;
 mod stream;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
+#[cfg(unix)]
+mod unix;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use accept::AcceptCounters;
 pub use address::{Address, AddressError, Host, Scheme};
-pub use connect::{ConnectError, TcpConnect};
+pub use connect::Connect;
+pub use connect_error::{ConnectError, ConnectStage};
 pub use listener::TcpListener;
 pub use options::{Keepalive, ListenOptions, OptionsError, StreamOptions};
-pub use stream::{Detached, TcpStream};
+pub use stream::Stream;
+pub use tcp::{Detached, TcpStream};
+#[cfg(feature = "tls")]
+pub use tls::{
+    DangerousTlsOptions, Pem, PemOrigin, PemPurpose, TlsConfig, TlsError, TlsFault, TlsOptions,
+    TlsOptionsError, TlsStream,
+};
+pub use transport::Transport;
+#[cfg(feature = "websocket")]
+pub use websocket::{
+    WebSocketError, WebSocketFault, WebSocketRequest, WebSocketRequestError, WebSocketStream,
+};
