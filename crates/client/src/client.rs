@@ -47,9 +47,10 @@ impl Client {
     /// [`OptionsError`] for options that no connection can be made with.
     pub fn new(options: Options) -> Result<(Self, Driver), OptionsError> {
         options.check()?;
+        let opener = options.target.opener()?;
         let shared = Arc::new(Shared::new(options));
         let client = Self::of(&shared, Arc::default());
-        Ok((client, Driver::new(shared)))
+        Ok((client, Driver::new(shared, opener)))
     }
 
     /// A client whose driver is a task of the current tokio runtime.

@@ -16,6 +16,7 @@ use crate::core::{Ended, Step};
 use crate::input::Input;
 use crate::reconnect::Backoff;
 use crate::shared::Shared;
+use crate::target::Opener;
 use crate::{Closed, ConnectionError, ConnectionState};
 
 /// Does the work of one client: connects, reads, writes, keeps alive and comes back.
@@ -26,11 +27,12 @@ use crate::{Closed, ConnectionError, ConnectionState};
 #[must_use = "nothing happens before the driver runs"]
 pub struct Driver {
     shared: Arc<Shared>,
+    opener: Opener,
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Arc<Shared>, opener: Opener) -> Self {
+        Self { shared, opener }
     }
 
     /// Works until the client ends, and says why it did.
@@ -68,11 +70,8 @@ impl Driver {
 
     /// One attempt, and the connection if one comes of it.
     async fn run_connection(&self, backoff: &mut Backoff) -> Ended {
-        let (target, tcp) = {
-            let core = self.shared.core();
-            (core.options.target.clone(), core.options.tcp)
-        };
-        let link = match self.or_given_up(target.open(&tcp)).await {
+        let connect = self.shared.core().options.net;
+        let link = match self.or_given_up(self.opener.open(&connect)).await {
             Some(Ok(link)) => link,
             Some(Err(error)) => return Ended::Lost(error),
             None => return Ended::InOrder,

@@ -10,9 +10,16 @@ use whimbrel_session::codec::{EncodeError, ReasonCode};
 use whimbrel_session::{ProtocolError, TimeoutKind};
 
 /// Options that no connection can be made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
+    /// The host is neither a name nor an IP address.
+    #[error(transparent)]
+    Address(#[from] whimbrel_net::AddressError),
+    /// TLS can't be set up: for instance no authority is to be found.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] whimbrel_net::TlsOptionsError),
     /// Without a client id the server can't find a session again [3:MQTT-3.1.3-7].
     #[error(
         "a session that is to be kept needs a client id in MQTT 3.1.1, set one or ask for a clean start"

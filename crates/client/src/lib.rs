@@ -1,6 +1,7 @@
 //! An async MQTT client for versions 3.1.1 and 5.0.
 #![forbid(unsafe_code)]
 
+pub use whimbrel_net as net;
 pub use whimbrel_session::codec;
 
 pub use crate::authenticator::{Authentication, Authenticator};
@@ -22,6 +23,7 @@ pub use crate::subscribe::{Subscribe, Subscribing, SubscribingManually};
 pub use crate::subscription::{
     ManualSubscription, Rejection, Subscription, Unacked, Unsubscribing,
 };
+pub use crate::url::UrlError;
 
 mod authenticator;
 mod client;
@@ -40,3 +42,5 @@ mod shared;
 mod state;
 mod subscribe;
 mod subscription;
+mod target;
+mod url;

@@ -5,7 +5,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel_net::{Address, TcpConnect};
+#[cfg(feature = "tls")]
+use whimbrel_net::TlsConfig;
+use whimbrel_net::{Address, Connect as NetConnect, StreamOptions, Transport};
 use whimbrel_session::codec::bytes::Bytes;
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
@@ -13,10 +15,13 @@ use whimbrel_session::codec::{
 };
 use whimbrel_session::{ClientConfig, codec};
 
-use crate::OptionsError;
 use crate::authenticator::Authenticator;
-use crate::connector::{Connector, Target};
+use crate::connector::Connector;
 use crate::reconnect::Reconnect;
+#[cfg(feature = "tls")]
+use crate::target::Tls;
+use crate::target::{Layers, Target};
+use crate::{OptionsError, UrlError};
 
 /// Whom a [`Client`](crate::Client) connects to, as whom, and within which bounds.
 ///
@@ -36,7 +41,7 @@ pub struct Options {
     pub(crate) session_expiry_secs: Option<u32>,
     pub(crate) config: ClientConfig,
     pub(crate) reconnect: Reconnect,
-    pub(crate) tcp: TcpConnect,
+    pub(crate) net: NetConnect,
     pub(crate) queue_bytes_max: usize,
     pub(crate) receive_bytes_max: usize,
     pub(crate) disconnect_timeout: Duration,
@@ -51,9 +56,41 @@ pub(crate) type PasswordSource = Arc<dyn Fn() -> Bytes + Send + Sync>;
 impl Options {
     /// A client of the server at this host name or IP address, over plain TCP, with MQTT 5.
     ///
-    /// The name is looked up at each attempt. A name that is none is an error of the attempt.
+    /// The name is looked up at each attempt.
     pub fn new(host: &str, port: u16) -> Self {
         Self::with_target(Target::host(host, port))
+    }
+
+    /// A client over this transport: TCP, a Unix socket, TLS, WebSocket, or both.
+    pub fn with_transport(transport: Transport) -> Self {
+        Self::with_target(Target::Transport(transport))
+    }
+
+    /// A client of the server that a URL names; see [`UrlError`] for what can be wrong with it.
+    ///
+    /// | URL | over | default port |
+    /// |---|---|---|
+    /// | `mqtt://` or `tcp://` | TCP | 1883 |
+    /// | `mqtts://`, `tls://` or `ssl://` | TLS | 8883 |
+    /// | `ws://` | WebSocket, by default on `/mqtt` | 80 |
+    /// | `wss://` | WebSocket over TLS | 443 |
+    /// | `unix:///path` | a Unix socket | – |
+    ///
+    /// `user:password@` goes before the host, percent-encoded. Further options follow a `?` and are joined by `&`:
+    /// `client_id`, `version` (`3.1`, `3.1.1`, `5`), `keep_alive`, `session_expiry` (both in seconds) and `clean_start` (`true`,
+    /// `false`). An unknown one is an error.
+    ///
+    /// ```
+    /// # use whimbrel_client::Options;
+    /// let options = Options::from_url("mqtt://user:p%40ss@host:1884?client_id=sensor&keep_alive=30")?;
+    /// # Ok::<(), whimbrel_client::UrlError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`].
+    pub fn from_url(url: &str) -> Result<Self, UrlError> {
+        crate::url::options(url)
     }
 
     /// A client over byte streams that `connector` opens: through a proxy, a tunnel, or in memory.
@@ -78,7 +115,7 @@ impl Options {
             session_expiry_secs: None,
             config,
             reconnect: Reconnect::default(),
-            tcp: TcpConnect::default(),
+            net: NetConnect::default(),
             queue_bytes_max: 16 * 1024 * 1024,
             receive_bytes_max: 64 * 1024 * 1024,
             disconnect_timeout: Duration::from_secs(10),
@@ -144,7 +181,7 @@ impl Options {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connack_timeout_ms = milliseconds(timeout);
-        self.tcp.timeout = timeout;
+        self.net.timeout = timeout;
         self
     }
 
@@ -247,10 +284,29 @@ impl Options {
         self
     }
 
-    /// TCP keepalive, user timeout, no-delay, and the time an attempt may take.
+    /// TCP keepalive, user timeout, no-delay: what finds a half-open link and keeps latency low. The defaults do both.
     #[must_use]
-    pub fn tcp(mut self, tcp: TcpConnect) -> Self {
-        self.tcp = tcp;
+    pub fn socket_options(mut self, options: StreamOptions) -> Self {
+        self.net.stream = options;
+        self
+    }
+
+    /// Puts TLS on top of TCP, and below WebSocket where there is one. The server may be given as `mqtts://` or `wss://` for
+    /// the system's authorities, without this.
+    ///
+    /// # Panics
+    ///
+    /// For a Unix socket, a [`Transport`] or a [`Connector`], which say themselves what they are.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        match &mut self.target {
+            Target::Layers(layers) => layers.tls = Tls::Given(config),
+            Target::Invalid(_) => {}
+            Target::Transport(_) | Target::Custom(_) => {
+                panic!("TLS goes over TCP: give it with the transport or connector")
+            }
+        }
         self
     }
 
@@ -274,6 +330,7 @@ impl Options {
     ///
     /// [`OptionsError`], for the first thing that is wrong.
     pub fn check(&self) -> Result<(), OptionsError> {
+        self.target.opener()?;
         let connect = &self.connect;
         if !connect.version.is_v5() {
             let options = [
@@ -378,7 +435,7 @@ impl fmt::Debug for Options {
 
 impl From<Address> for Options {
     fn from(address: Address) -> Self {
-        Self::with_target(Target::Tcp(address))
+        Self::with_target(Target::Layers(Layers::tcp(address)))
     }
 }
 
