@@ -12,12 +12,14 @@ use tokio::task::JoinHandle;
 /// A proxy in front of one server.
 ///
 /// Each link passes bytes in both directions until it is cut, or has passed as many as it may.
+#[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     control: Arc<Control>,
     task: JoinHandle<()>,
 }
 
+#[derive(Debug)]
 struct Control {
     server: watch::Sender<SocketAddr>,
     /// Links of an older generation end.

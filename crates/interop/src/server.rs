@@ -1,4 +1,4 @@
-//! [`Server`]: a Whimbrel broker in this process, which can be killed and started again on its port.
+//! [`Server`]: a Whimbrel broker in this process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use whimbrel_broker::Broker;
 
 /// A broker on a loopback port.
+#[derive(Debug)]
 pub struct Server {
     broker: Broker,
     address: SocketAddr,
@@ -14,17 +15,16 @@ pub struct Server {
 impl Server {
     /// A broker that keeps nothing, on a free port.
     pub async fn start() -> Self {
-        Self::start_with(None, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_with(None).await
     }
 
-    /// A broker that keeps its sessions in a directory, on this port.
-    pub async fn start_in(directory: &Path, address: Option<SocketAddr>) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_with(Some(directory), address.unwrap_or(any)).await
+    /// A broker that keeps its sessions in a directory, on a free port.
+    pub async fn start_in(directory: &Path) -> Self {
+        Self::start_with(Some(directory)).await
     }
 
-    async fn start_with(directory: Option<&Path>, address: SocketAddr) -> Self {
-        let address = format!("tcp://{address}").parse().expect("an address");
+    async fn start_with(directory: Option<&Path>) -> Self {
+        let address = "tcp://127.0.0.1:0".parse().expect("an address");
         let mut builder = Broker::builder().listen(address);
         if let Some(directory) = directory {
             builder = builder.data_dir(directory);

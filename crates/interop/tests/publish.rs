@@ -1,5 +1,6 @@
 //! Publishing and subscribing against a Whimbrel broker.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -44,5 +45,3 @@ async fn each_qos_resolves_at_its_last_acknowledgement() {
     }
     server.stop().await;
 }
-
-use std::future::IntoFuture;
