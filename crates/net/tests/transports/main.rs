@@ -2,6 +2,7 @@
 
 mod certificates;
 mod deadline;
+mod server_certificates;
 mod servers;
 mod tls;
 mod tls_faults;

@@ -150,7 +150,7 @@ async fn host_name_of_the_address_is_asked_for() {
 async fn any_host_name_is_accepted_only_when_told_so_and_only_from_a_trusted_authority() {
     let authority = Authority::new("CA");
     let elsewhere = authority.issue(Holder::Server(&["elsewhere.example"]));
-    let expired = authority.issue(Holder::ServerInYears(&["elsewhere.example"], 2001, 2002));
+    let expired = authority.issue_in_years(&["elsewhere.example"], 2001, 2002);
     let any_host = || {
         let options = authority.trusted().dangerous();
         options.accept_any_host_name().build().unwrap()

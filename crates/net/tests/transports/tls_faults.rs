@@ -64,7 +64,7 @@ async fn certificate_of_another_time_is_refused() {
         (2001, 2002, TlsFault::Expired),
         (3001, 3002, TlsFault::NotValidYet),
     ] {
-        let issued = authority.issue(Holder::ServerInYears(&["127.0.0.1"], from, to));
+        let issued = authority.issue_in_years(&["127.0.0.1"], from, to);
         assert_eq!(fault_with(&authority, &issued).await, fault);
     }
 }
