@@ -1,10 +1,10 @@
 //! TLS that works.
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use whimbrel_net::{Address, Connect, Stream, TlsFault, Transport};
+use whimbrel_net::{Address, Connect, Pem, Stream, TlsFault, TlsOptions, Transport};
 
 use crate::{
-    certificates::{Authority, Holder},
+    certificates::{Authority, Holder, Issued},
     servers::{TlsServer, Version, assert_echo, serve_one},
     tls_faults::{fault_of, fault_of_read},
 };
@@ -179,6 +179,20 @@ async fn any_host_name_is_accepted_only_when_told_so_and_only_from_a_trusted_aut
     }
 }
 
+/// The one server of a house needs no authority but itself.
+#[tokio::test]
+async fn self_signed_certificate_is_trusted_when_given() {
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let issued = Issued {
+        certificate: signed.cert.pem(),
+        key: signed.signing_key.serialize_pem(),
+    };
+    let server = TlsServer::default().echo(&issued).await;
+    let options = TlsOptions::new().ca(Pem::text(issued.certificate));
+    let stream = server.connect_tls(options.build().unwrap()).await.unwrap();
+    assert_echo(stream, 1_000, 100).await;
+}
+
 /// Whoever cuts the TCP connection can't make a stream look complete.
 #[tokio::test]
 async fn end_without_a_goodbye_is_an_error_after_the_bytes_that_came() {
@@ -242,7 +256,7 @@ fn system_authorities_are_those_that_ssl_cert_file_names() {
     if let Ok(port) = std::env::var(PORT) {
         let transport = Transport::Tls {
             address: format!("tcp://127.0.0.1:{port}").parse().unwrap(),
-            tls: whimbrel_net::TlsOptions::new().build().unwrap(),
+            tls: TlsOptions::new().build().unwrap(),
         };
         runtime.block_on(async {
             let stream = Connect::default().connect(&transport).await.unwrap();

@@ -6,7 +6,7 @@ use futures_core::Stream as _;
 use futures_sink::Sink;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
@@ -189,6 +189,7 @@ async fn subprotocol_is_the_one_that_the_server_chose() {
     assert_eq!(websocket(&stream).subprotocol(), None);
 }
 
+/// [3:MQTT-6.0.0-1] [5:MQTT-6.0.0-1]
 #[tokio::test]
 async fn each_write_is_one_binary_frame() {
     let server = serve_one(async |tcp: TcpStream| {
@@ -300,6 +301,49 @@ async fn server_that_does_not_read_stops_the_writes() {
     })
     .await;
     assert!((1..100_000_000).contains(&taken), "{taken}");
+}
+
+/// Answers to pings fill the buffer of a server that does not read them; writes queue up behind.
+#[tokio::test]
+async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
+    // With a small buffer at the server, this is twice what the sockets hold.
+    const PINGS: usize = 80_000;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (read_on, may_read) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut messages = Messages::accept(tcp).await;
+        let mut ping = vec![0x89, 125];
+        ping.resize(127, 7);
+        let tcp = messages.0.get_mut();
+        tcp.write_all(&ping.repeat(PINGS)).await.unwrap();
+        tcp.write_all(&[0x82, 1, b'!']).await.unwrap();
+        may_read.await.unwrap();
+        loop {
+            match messages.receive().await.unwrap() {
+                Message::Pong(_) => {}
+                message => return message,
+            }
+        }
+    });
+    let server = Server { port, task };
+    let mut stream = server.connect_websocket(request()).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'!');
+    let bytes = vec![1; 65_536];
+    poll_fn(|context| {
+        let poll = Pin::new(&mut stream).poll_write(context, &bytes);
+        assert!(poll.is_pending(), "{poll:?}");
+        Poll::Ready(())
+    })
+    .await;
+    read_on.send(()).unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(server.end().await, binary(&bytes));
 }
 
 #[cfg(target_os = "linux")]

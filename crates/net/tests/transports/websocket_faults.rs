@@ -75,7 +75,7 @@ async fn answers_that_are_no_handshake_are_told_apart() {
     }
 }
 
-/// [5:MQTT-6.0.0-4] is the server's to keep; a client that asked for "mqtt" goes no further without.
+/// A server of MQTT has to choose "mqtt"; a client that asked for it goes no further without.
 #[tokio::test]
 async fn server_that_chooses_no_subprotocol_is_left() {
     let server = serve_one(async |tcp: TcpStream| {
@@ -87,7 +87,7 @@ async fn server_that_chooses_no_subprotocol_is_left() {
     assert_eq!(fault, WebSocketFault::Subprotocol);
 }
 
-/// [5:MQTT-6.0.0-1]
+/// [3:MQTT-6.0.0-1] [5:MQTT-6.0.0-1]
 #[tokio::test]
 async fn text_frame_is_an_error_and_closes_the_connection() {
     let server = serve_one(async |tcp: TcpStream| {

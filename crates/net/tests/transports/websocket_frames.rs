@@ -99,6 +99,7 @@ fn run<F: Future>(future: F) -> F::Output {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
+    /// [3:MQTT-6.0.0-2] [5:MQTT-6.0.0-2]
     #[test]
     fn reads_give_the_bytes_of_all_messages_however_they_are_cut(
         sent in sent(),
