@@ -219,6 +219,13 @@ async fn each_write_is_one_binary_frame() {
     assert_eq!(lengths, [3, 3, 65_536, 65_536]);
 }
 
+#[tokio::test]
+async fn read_into_no_room_waits_for_nothing() {
+    let server = echo().await;
+    let mut stream = server.connect_websocket(request()).await.unwrap();
+    assert_eq!(stream.read(&mut []).await.unwrap(), 0);
+}
+
 /// As over TCP, a write needs no flush to leave while the socket has room.
 #[tokio::test]
 async fn write_leaves_at_once() {
@@ -322,6 +329,8 @@ async fn flooded() -> (Stream, Server<Message>, oneshot::Sender<()>) {
         ping.resize(127, 7);
         let tcp = messages.0.get_mut();
         tcp.write_all(&ping.repeat(PINGS)).await.unwrap();
+        // Pings without payload fill what is left, down to less than any frame takes.
+        tcp.write_all(&[0x89, 0].repeat(40)).await.unwrap();
         tcp.write_all(&[0x82, 1, b'!']).await.unwrap();
         may_read.await.unwrap();
         loop {
