@@ -1,6 +1,6 @@
 //! Servers inside the test, and the ways to reach them.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
@@ -60,8 +60,10 @@ impl<T> Server<T> {
         Address::from(SocketAddr::from(([127, 0, 0, 1], self.port)))
     }
 
+    /// A server that still waits after half a minute never gets what it waits for.
     pub(crate) async fn end(self) -> T {
-        self.task.await.unwrap()
+        let task = tokio::time::timeout(Duration::from_secs(30), self.task);
+        task.await.expect("the server should have ended").unwrap()
     }
 
     pub(crate) async fn connect_tls(&self, tls: TlsConfig) -> Result<Stream, ConnectError> {

@@ -7,6 +7,7 @@ use futures_sink::Sink;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::oneshot,
 };
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
@@ -218,6 +219,13 @@ async fn each_write_is_one_binary_frame() {
     assert_eq!(lengths, [3, 3, 65_536, 65_536]);
 }
 
+#[tokio::test]
+async fn read_into_no_room_waits_for_nothing() {
+    let server = echo().await;
+    let mut stream = server.connect_websocket(request()).await.unwrap();
+    assert_eq!(stream.read(&mut []).await.unwrap(), 0);
+}
+
 /// As over TCP, a write needs no flush to leave while the socket has room.
 #[tokio::test]
 async fn write_leaves_at_once() {
@@ -303,9 +311,9 @@ async fn server_that_does_not_read_stops_the_writes() {
     assert!((1..100_000_000).contains(&taken), "{taken}");
 }
 
-/// Answers to pings fill the buffer of a server that does not read them; writes queue up behind.
-#[tokio::test]
-async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
+/// A client whose buffer is full of answers to pings, since its server reads none of them, and a
+/// way to let the server read: it comes to the first message that is no pong.
+async fn flooded() -> (Stream, Server<Message>, oneshot::Sender<()>) {
     // With a small buffer at the server, this is twice what the sockets hold.
     const PINGS: usize = 80_000;
     let socket = TcpSocket::new_v4().unwrap();
@@ -313,7 +321,7 @@ async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener = socket.listen(1).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (read_on, may_read) = tokio::sync::oneshot::channel();
+    let (read_on, may_read) = oneshot::channel();
     let task = tokio::spawn(async move {
         let (tcp, _) = listener.accept().await.unwrap();
         let mut messages = Messages::accept(tcp).await;
@@ -321,6 +329,8 @@ async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
         ping.resize(127, 7);
         let tcp = messages.0.get_mut();
         tcp.write_all(&ping.repeat(PINGS)).await.unwrap();
+        // Pings without payload fill what is left, down to less than any frame takes.
+        tcp.write_all(&[0x89, 0].repeat(40)).await.unwrap();
         tcp.write_all(&[0x82, 1, b'!']).await.unwrap();
         may_read.await.unwrap();
         loop {
@@ -333,6 +343,12 @@ async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
     let server = Server { port, task };
     let mut stream = server.connect_websocket(request()).await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'!');
+    (stream, server, read_on)
+}
+
+#[tokio::test]
+async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
+    let (mut stream, server, read_on) = flooded().await;
     let bytes = vec![1; 65_536];
     poll_fn(|context| {
         let poll = Pin::new(&mut stream).poll_write(context, &bytes);
@@ -344,6 +360,20 @@ async fn write_waits_behind_the_answers_to_a_flood_of_pings() {
     stream.write_all(&bytes).await.unwrap();
     stream.flush().await.unwrap();
     assert_eq!(server.end().await, binary(&bytes));
+}
+
+#[tokio::test]
+async fn shutdown_waits_behind_the_answers_to_a_flood_of_pings() {
+    let (mut stream, server, read_on) = flooded().await;
+    poll_fn(|context| {
+        let poll = Pin::new(&mut stream).poll_shutdown(context);
+        assert!(poll.is_pending(), "{poll:?}");
+        Poll::Ready(())
+    })
+    .await;
+    read_on.send(()).unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(server.end().await, Message::Close(None));
 }
 
 #[cfg(target_os = "linux")]

@@ -134,6 +134,23 @@ async fn message_at_the_limit_is_read_and_one_byte_more_ends_the_connection() {
     }
 }
 
+/// What is claimed is enough: nothing is set aside for it, and nothing of it waited for.
+#[tokio::test]
+async fn frame_beyond_the_limit_is_refused_by_its_header() {
+    let server = serve_one(async |tcp: TcpStream| {
+        let mut messages = Messages::accept(tcp).await;
+        let tcp = messages.0.get_mut();
+        tcp.write_all(&[0x82, 126, 0x03, 0xe9]).await.unwrap();
+        messages.receive().await
+    })
+    .await;
+    let limited = request().message_bytes_max(1_000);
+    let mut stream = server.connect_websocket(limited).await.unwrap();
+    let error = stream.read_u8().await.unwrap_err();
+    assert_eq!(fault_in(&error), WebSocketFault::MessageTooLong);
+    assert!(matches!(server.end().await, Some(Message::Close(_))));
+}
+
 #[tokio::test]
 async fn fragments_are_bounded_together() {
     let server = serve_one(async |tcp: TcpStream| {
