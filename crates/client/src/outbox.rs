@@ -51,12 +51,17 @@
 
 mod compact;
 mod error;
+#[cfg(test)]
+mod faulty;
 mod frame;
 mod ledger;
 mod record;
 mod replay;
+mod ring;
 mod salvage;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -101,10 +101,13 @@ fn write(
     for packet_id in ledger.held() {
         writer.put_line(Line::Held { packet_id })?;
     }
-    writer.put_line(Line::Next {
-        sequence: ledger.next().sequence,
-        packet_id: ledger.next().packet_id,
-    })?;
+    let next = ledger.next();
+    if next != writer.ledger.next() {
+        writer.put_line(Line::Next {
+            sequence: next.sequence,
+            packet_id: next.packet_id,
+        })?;
+    }
     writer.finish()
 }
 

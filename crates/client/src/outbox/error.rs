@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use super::ledger::Contradiction;
+use whimbrel_session::codec::PacketId;
 
 /// Why an outbox can't be opened, salvaged, synced or compacted.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,36 @@ pub enum Damage {
     /// A record does not fit those before it.
     #[error("{0}")]
     Contradiction(#[from] Contradiction),
+}
+
+/// A record that does not fit what was recorded before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Contradiction {
+    /// Messages of QoS 0 are not kept.
+    #[error("message {0} has QoS 0, which is not kept")]
+    QosNotKept(u64),
+    /// Sequences only grow.
+    #[error("sequence {0} was given before, or is the last number there is")]
+    SequenceUsed(u64),
+    /// No message of this sequence is open.
+    #[error("message {0} is not open")]
+    MessageUnknown(u64),
+    /// The message has an exchange.
+    #[error("message {0} was sent already")]
+    SentAlready(u64),
+    /// Ids are taken one after the other, and none is taken that is in use [MQTT-2.2.1-3].
+    #[error("packet id {0} is in use or out of order")]
+    PacketIdOrder(PacketId),
+    /// No exchange has this id.
+    #[error("packet id {0} is not in use")]
+    PacketIdUnknown(PacketId),
+    /// The exchange is not one of QoS 2 that awaits PUBREC.
+    #[error("packet id {0} does not await PUBREC")]
+    NotAwaitingPubRec(PacketId),
+    /// A rank can't be counted on from.
+    #[error("rank of a PUBREC is too large")]
+    Rank,
 }
 
 /// Why records were not written. Nothing of the batch is in the outbox.

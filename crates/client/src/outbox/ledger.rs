@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_session::codec::{PacketId, QoS};
 
+use super::error::Contradiction;
+use super::ring::{after, age, distance};
+
 /// Everything of a session that is not over, without the bodies of its messages: those stay in the file.
 ///
 /// A step that contradicts the ones before it changes nothing. Steps can be taken back until they are
@@ -115,36 +118,6 @@ enum Change {
     Exchange(u64, Option<Sent>),
     /// Whether it was held.
     Held(PacketId, bool),
-}
-
-/// A record that does not fit what was recorded before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Contradiction {
-    /// Messages of QoS 0 are not kept.
-    #[error("message {0} has QoS 0, which is not kept")]
-    QosNotKept(u64),
-    /// Sequences only grow.
-    #[error("sequence {0} was given before, or is the last number there is")]
-    SequenceUsed(u64),
-    /// No message of this sequence is open.
-    #[error("message {0} is not open")]
-    MessageUnknown(u64),
-    /// The message has an exchange.
-    #[error("message {0} was sent already")]
-    SentAlready(u64),
-    /// Ids are taken one after the other, and none is taken that is in use [MQTT-2.2.1-3].
-    #[error("packet id {0} is in use or out of order")]
-    PacketIdOrder(PacketId),
-    /// No exchange has this id.
-    #[error("packet id {0} is not in use")]
-    PacketIdUnknown(PacketId),
-    /// The exchange is not one of QoS 2 that awaits PUBREC.
-    #[error("packet id {0} does not await PUBREC")]
-    NotAwaitingPubRec(PacketId),
-    /// A rank can't be counted on from.
-    #[error("rank of a PUBREC is too large")]
-    Rank,
 }
 
 impl Ledger {
@@ -471,27 +444,6 @@ impl Entry {
     }
 }
 
-/// The id after `packet_id`; 65,535 is followed by 1 [MQTT-2.2.1-3].
-fn after(packet_id: PacketId) -> PacketId {
-    let next = packet_id.get().checked_add(1);
-    next.and_then(PacketId::new).unwrap_or(PacketId::MIN)
-}
-
-/// Steps on the ring of ids, 0 to 65,534.
-fn distance(from: PacketId, to: PacketId) -> u16 {
-    let steps = to.get().wrapping_sub(from.get());
-    // The ring has no 0.
-    steps.wrapping_sub(u16::from(to < from))
-}
-
-/// Steps from the oldest id in use to the one that is taken next, 1 to 65,535.
-fn age(oldest: PacketId, next: PacketId) -> u16 {
-    match distance(oldest, next) {
-        0 => u16::MAX,
-        steps => steps,
-    }
-}
-
 /// What a message needs in the file besides its own record: the records of its exchange, and the heads of their batches.
 pub(super) const MESSAGE_BYTES: u64 = 96;
 /// What an id that is held needs.
@@ -536,13 +488,11 @@ mod tests {
         ledger
     }
 
-    fn look(ledger: &Ledger) -> (Vec<(u64, Entry)>, Vec<Sent>, Vec<PacketId>, Next, u64) {
-        (
-            ledger.messages().collect(),
-            ledger.exchanges().collect(),
-            ledger.held().collect(),
-            ledger.next(),
-            ledger.live_bytes(),
+    /// All of it but what is needed to take steps back.
+    fn look(ledger: &Ledger) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {}",
+            ledger.messages, ledger.exchanges, ledger.held, ledger.next, ledger.live_bytes
         )
     }
 
