@@ -44,3 +44,6 @@ mod subscribe;
 mod subscription;
 mod target;
 mod url;
+
+#[cfg(feature = "outbox")]
+pub mod outbox;
