@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod conformance;
 mod deny;
 mod descriptors;
