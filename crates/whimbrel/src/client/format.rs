@@ -8,6 +8,7 @@ mod render;
 use std::str::FromStr;
 
 pub(crate) use clock::Moment;
+pub(crate) use json::Layout;
 pub(crate) use render::{Arrived, Complaint, Destination, Style};
 
 /// A format of `-F`, read once.
