@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use whimbrel_net::Stream;
+use whimbrel_net::{Stream, TcpStream};
 
 /// Opens the byte stream of each attempt: through a proxy, a tunnel, or in memory.
 pub trait Connector: Send + Sync + 'static {
@@ -35,6 +35,16 @@ where
 pub(crate) enum Link {
     Net(Stream),
     Custom(Box<dyn ByteStream>),
+}
+
+impl Link {
+    /// See [`whimbrel_net::TcpStream::acknowledge_now`]; `false` where there is no TCP to be seen.
+    pub(crate) fn acknowledge_now(&self) -> bool {
+        match self {
+            Self::Net(stream) => stream.tcp().is_some_and(TcpStream::acknowledge_now),
+            Self::Custom(_) => false,
+        }
+    }
 }
 
 impl AsyncRead for Link {

@@ -59,6 +59,8 @@ pub(crate) struct Core {
     unwritten: VecDeque<(u64, PublicationKey)>,
     /// Bytes of this connection's output that were handed to the driver.
     handed_out: u64,
+    /// The link can have acknowledged what it was sent while it sends nothing itself.
+    may_hold_back: bool,
     fan_out: FanOutBuffer,
     inbox: Inbox,
     requests: Requests,
@@ -111,6 +113,7 @@ impl Core {
             queue: VecDeque::new(),
             unwritten: VecDeque::new(),
             handed_out: 0,
+            may_hold_back: false,
             fan_out: FanOutBuffer::new(),
             inbox: Inbox::new(options.receive_bytes_max, owed_max),
             requests: Requests::default(),
@@ -489,7 +492,7 @@ impl Core {
             return;
         }
         self.send_requests(now);
-        if !self.resend(now) {
+        if !self.resend(now) || self.waits_for_credit() {
             return;
         }
         while let Some(&key) = self.queue.front() {
@@ -498,6 +501,19 @@ impl Core {
             }
             self.queue.pop_front();
         }
+    }
+
+    /// Whether to let more acknowledgements come before more is sent: where the window holds the queue back, a message for each
+    /// acknowledgement would cost both sides a system call each. What is in flight brings the rest, so nothing waits for ever.
+    pub(crate) fn waits_for_credit(&self) -> bool {
+        let Some(connection) = self.connection.as_ref().filter(|_| self.may_hold_back) else {
+            return false;
+        };
+        let credit = connection.send_credit();
+        let window = connection.in_flight() + credit;
+        window >= WINDOW_HELD_BACK_MIN
+            && credit < self.queue.len()
+            && credit < window / CREDIT_SHARE
     }
 
     fn send_requests(&mut self, now: Tick) {
@@ -590,6 +606,12 @@ pub(crate) enum Keep {
         is_awaited: bool,
     },
 }
+
+/// The part of the window that is to be free before a queue it holds back goes on.
+const CREDIT_SHARE: usize = 8;
+
+/// Smaller windows would run dry.
+const WINDOW_HELD_BACK_MIN: usize = 64;
 
 /// Milliseconds that messages of a resumed session wait for somebody to subscribe to them.
 const CLAIM_MS: u64 = 10_000;

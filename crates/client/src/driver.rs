@@ -76,7 +76,8 @@ impl Driver {
             Some(Err(error)) => return Ended::Lost(error),
             None => return Ended::InOrder,
         };
-        let begun = self.shared.core().begin(self.shared.now());
+        let may_hold_back = link.acknowledge_now();
+        let begun = self.shared.core().begin(self.shared.now(), may_hold_back);
         if let Err(error) = begun {
             self.shared.core().end_link(Some(&error));
             return Ended::Lost(error);
@@ -245,7 +246,12 @@ impl Running<'_> {
         }
         self.awaits_writing = core.awaits_writing();
         let timeout = core.next_timeout();
+        let holds_back = core.waits_for_credit();
         drop(core);
+        if holds_back && consumed > 0 && self.writing.is_empty() {
+            // A server with Nagle's algorithm would wait for it with its next acknowledgements.
+            self.link.acknowledge_now();
+        }
         self.input.consume(consumed);
         if let Some(established) = step.established {
             self.connected_at = Some(Instant::now());

@@ -137,11 +137,23 @@ impl Connect {
     ) -> Result<Stream, ConnectError> {
         match timeout_at(deadline, websocket::connect(request, address, below)).await {
             Ok(Ok(stream)) => Ok(Stream::WebSocket(Box::new(stream))),
-            Ok(Err((fault, source))) => Err(ConnectError::WebSocket {
-                address: address.clone(),
-                fault,
-                source,
-            }),
+            Ok(Err((fault, source))) => {
+                let address = address.clone();
+                // In TLS 1.3 a server looks at our certificate after our handshake is done.
+                #[cfg(feature = "tls")]
+                if let Some(fault) = tls::fault_in(&source) {
+                    return Err(ConnectError::Tls {
+                        address,
+                        fault,
+                        source,
+                    });
+                }
+                Err(ConnectError::WebSocket {
+                    address,
+                    fault,
+                    source,
+                })
+            }
             Err(_) => Err(self.timed_out(address, ConnectStage::WebSocket)),
         }
     }

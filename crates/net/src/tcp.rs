@@ -38,6 +38,18 @@ impl TcpStream {
         self.io.local_addr()
     }
 
+    /// Has the system acknowledge now what it has received, rather than with the next bytes that are sent or after some
+    /// 40 ms: for a reader that holds back its answer and knows that the other end may wait for the acknowledgement
+    /// (Nagle's algorithm). Returns whether the system can be told; only Linux can.
+    pub fn acknowledge_now(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return socket2::SockRef::from(&self.io)
+            .set_tcp_quickack(true)
+            .is_ok();
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+
     /// Takes the stream out of its runtime, to be attached to another.
     ///
     /// Bytes that the kernel holds in either direction stay with the connection.

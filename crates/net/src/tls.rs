@@ -50,3 +50,10 @@ pub(crate) async fn connect(
         Err(error) => Err((TlsFault::of_handshake(&error), error)),
     }
 }
+
+/// What a layer above TLS was told by it.
+#[cfg(feature = "websocket")]
+pub(crate) fn fault_in(error: &io::Error) -> Option<TlsFault> {
+    let error: &TlsError = error.get_ref()?.downcast_ref()?;
+    Some(error.fault())
+}

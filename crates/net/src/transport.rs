@@ -1,5 +1,6 @@
 //! Where a connection goes, and through which layers.
 
+use std::fmt;
 #[cfg(unix)]
 use std::path::PathBuf;
 
@@ -12,7 +13,8 @@ use crate::websocket::WebSocketRequest;
 /// Where [`Connect`](crate::Connect) goes, and through which layers.
 ///
 /// Everything in it has been parsed and checked, so that a client which connects again and again
-/// can fail by what the network does only. `Debug` prints no private key and no header's value.
+/// can fail by what the network does only. `Display` prints it as a URL, and `Debug` in full, both
+/// without what may be secret: private keys, queries, values of headers.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Transport {
@@ -50,9 +52,88 @@ pub enum Transport {
     },
 }
 
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            #[cfg(feature = "tls")]
+            Self::Tls { address, .. } => {
+                write!(f, "tls://{}:{}", address.host(), address.port())
+            }
+            #[cfg(feature = "websocket")]
+            Self::WebSocket { address, request } => {
+                let (host, port, path) = (address.host(), address.port(), request.path());
+                write!(f, "ws://{host}:{port}{path}")
+            }
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            Self::SecureWebSocket {
+                address, request, ..
+            } => {
+                let (host, port, path) = (address.host(), address.port(), request.path());
+                write!(f, "wss://{host}:{port}{path}")
+            }
+        }
+    }
+}
+
 impl From<Address> for Transport {
     /// Plain TCP to `address`.
     fn from(address: Address) -> Self {
         Self::Tcp(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> Address {
+        "tcp://[::1]:1883".parse().unwrap()
+    }
+
+    #[test]
+    fn transports_print_as_urls() {
+        assert_eq!(Transport::from(address()).to_string(), "tcp://[::1]:1883");
+        #[cfg(unix)]
+        assert_eq!(
+            Transport::Unix("/run/broker.sock".into()).to_string(),
+            "unix:///run/broker.sock"
+        );
+    }
+
+    #[cfg(all(feature = "tls", feature = "websocket"))]
+    #[test]
+    fn secrets_are_not_printed() {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let ca = crate::Pem::text(certificate.cert.pem());
+        let tls = crate::TlsOptions::new().ca(ca).build().unwrap();
+        let request = WebSocketRequest::new("/mqtt?signature=5678").unwrap();
+        let transports = [
+            Transport::Tls {
+                address: address(),
+                tls: tls.clone(),
+            },
+            Transport::WebSocket {
+                address: address(),
+                request: request.clone(),
+            },
+            Transport::SecureWebSocket {
+                address: address(),
+                tls,
+                request,
+            },
+        ];
+        let printed = transports.each_ref().map(Transport::to_string);
+        assert_eq!(
+            printed,
+            [
+                "tls://[::1]:1883",
+                "ws://[::1]:1883/mqtt",
+                "wss://[::1]:1883/mqtt"
+            ]
+        );
+        assert!(!format!("{transports:?}").contains("5678"));
     }
 }

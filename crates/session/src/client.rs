@@ -393,6 +393,15 @@ impl<M> ClientConnection<M> {
         self.state == State::Connected && self.flow.has_send_room()
     }
 
+    /// QoS 1 and 2 messages for which [`publish`](Self::publish) has room in its window.
+    pub fn send_credit(&self) -> usize {
+        if self.credit_available() {
+            self.flow.send_credit()
+        } else {
+            0
+        }
+    }
+
     /// Gives back memory that a burst has left; for connections that have turned idle.
     pub fn release_memory(&mut self) {
         self.flow.release_memory();

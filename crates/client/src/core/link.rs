@@ -42,7 +42,10 @@ pub(crate) struct Step {
 
 impl Core {
     /// Begins a connection: CONNECT is in the output.
-    pub(crate) fn begin(&mut self, now: Tick) -> Result<(), ConnectionError> {
+    ///
+    /// With `may_hold_back` the driver has TCP acknowledge what comes while nothing is sent.
+    pub(crate) fn begin(&mut self, now: Tick, may_hold_back: bool) -> Result<(), ConnectionError> {
+        self.may_hold_back = may_hold_back;
         self.epoch = Epoch(self.epoch.0.wrapping_add(1));
         self.handed_out = 0;
         let mut connect = self

@@ -43,8 +43,8 @@ impl TlsOptions {
     }
 
     /// Trusts every certificate in `pem` as an authority, together with those of earlier calls and
-    /// in place of the system's. A server's own certificate is not an authority: give the one that
-    /// signed it.
+    /// in place of the system's. A server's self-signed certificate can be one, unless it is marked as
+    /// a CA's, which is what `openssl req -x509` does.
     #[must_use]
     pub fn ca(mut self, pem: Pem) -> Self {
         self.authorities.push(pem);

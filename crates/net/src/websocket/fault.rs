@@ -78,6 +78,7 @@ impl From<WebSocketError> for io::Error {
         let kind = match error.fault {
             WebSocketFault::Truncated => io::ErrorKind::UnexpectedEof,
             WebSocketFault::Closed => io::ErrorKind::BrokenPipe,
+            WebSocketFault::Io => io::ErrorKind::Other,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

@@ -1,5 +1,7 @@
 //! What a client asks a WebSocket server for.
 
+use std::fmt;
+
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::{
     handshake::client::{Request, generate_key},
@@ -14,7 +16,8 @@ use crate::address::Address;
 
 /// What to ask a WebSocket server for: a path, subprotocols, headers.
 ///
-/// Redirects are not followed, and no extension is offered. `Debug` prints no header's value.
+/// Redirects are not followed, and no extension is offered. `Debug` prints neither the query nor a
+/// header's value, since both may hold a secret.
 ///
 /// ```
 /// use whimbrel_net::WebSocketRequest;
@@ -24,7 +27,7 @@ use crate::address::Address;
 ///     .header("authorization", "Bearer 1234")?;
 /// # Ok::<(), whimbrel_net::WebSocketRequestError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebSocketRequest {
     path: PathAndQuery,
     subprotocols: Vec<String>,
@@ -111,6 +114,11 @@ impl WebSocketRequest {
         self
     }
 
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.path.path()
+    }
+
     pub(super) fn message_limit(&self) -> usize {
         self.message_bytes_max
     }
@@ -144,6 +152,17 @@ impl WebSocketRequest {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
         }
         request
+    }
+}
+
+impl fmt::Debug for WebSocketRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketRequest")
+            .field("path", &self.path())
+            .field("subprotocols", &self.subprotocols)
+            .field("headers", &self.headers)
+            .field("message_bytes_max", &self.message_bytes_max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -275,9 +294,11 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_header_value() {
-        let request = request().header("authorization", "Bearer 1234").unwrap();
+    fn debug_shows_no_query_and_no_header_value() {
+        let request = WebSocketRequest::new("/mqtt?signature=5678").unwrap();
+        let request = request.header("authorization", "Bearer 1234").unwrap();
         let text = format!("{request:?}");
+        assert!(text.contains("/mqtt") && !text.contains("5678"), "{text}");
         assert!(
             text.contains("authorization") && !text.contains("1234"),
             "{text}"

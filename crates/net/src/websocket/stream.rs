@@ -230,7 +230,11 @@ impl AsyncWrite for WebSocketStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.is_closing = true;
+        if !this.is_closing {
+            // A buffer full of answers to pings would have no room for the close frame.
+            ready!(Pin::new(&mut this.messages).poll_flush(context)).map_err(explain)?;
+            this.is_closing = true;
+        }
         Pin::new(&mut this.messages)
             .poll_close(context)
             .map_err(explain)
