@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use whimbrel_session::codec::bytes::Bytes;
-use whimbrel_session::codec::topic::ByteStr;
+use whimbrel_session::codec::topic::{ByteStr, SubscriptionFilter};
 
 use crate::driver::Driver;
 use crate::publish::{Publish, Topic};
@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::subscribe::Subscribe;
 use crate::{
     Closed, ConnectionState, Disconnecting, Established, Options, OptionsError,
-    ReauthenticateError, Subscription,
+    ReauthenticateError, SubscribeError, Subscription, Unsubscribing,
 };
 
 /// A handle on one connection to a server, which comes back when it is lost.
@@ -101,6 +101,21 @@ impl Client {
     pub fn unclaimed(&self) -> Option<Subscription> {
         let key = self.shared.core().hold_unclaimed()?;
         Some(Subscription::new(self.shared.clone(), key))
+    }
+
+    /// Ends a subscription that the session has and no [`Subscription`] of this client stands for: one from an earlier
+    /// process. Waits for UNSUBACK.
+    ///
+    /// Cancel-safe: dropped, the subscription ends all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`], also for a filter that this client is subscribed to: drop that subscription instead.
+    pub async fn unsubscribe(&self, filter: impl Into<ByteStr>) -> Result<(), SubscribeError> {
+        let filter = filter.into();
+        SubscriptionFilter::parse(&filter)?;
+        let answer = self.shared.core().unsubscribe_unheld(filter)?;
+        Unsubscribing::new(self.shared.clone(), answer).await
     }
 
     /// Messages that nobody had subscribed to and that were acknowledged all the same.

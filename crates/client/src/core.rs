@@ -387,6 +387,22 @@ impl Core {
         answer
     }
 
+    /// Ends a subscription that only the server knows of. The answer bounds the request: whoever asks waits for it.
+    pub(crate) fn unsubscribe_unheld(
+        &mut self,
+        filter: ByteStr,
+    ) -> Result<Option<AnswerKey>, SubscribeError> {
+        if let Some(error) = self.refuses_subscriptions() {
+            return Err(error);
+        }
+        if self.inbox.has_filter(&filter) {
+            return Err(SubscribeError::AlreadySubscribed { filter });
+        }
+        let answer = self.requests.unsubscribe(vec![filter], true);
+        self.wake_driver();
+        Ok(answer)
+    }
+
     pub(crate) fn poll_answer(
         &mut self,
         key: AnswerKey,

@@ -315,6 +315,12 @@ pub struct Unsubscribing {
     answer: Option<AnswerKey>,
 }
 
+impl Unsubscribing {
+    pub(crate) fn new(shared: Arc<Shared>, answer: Option<AnswerKey>) -> Self {
+        Self { shared, answer }
+    }
+}
+
 impl Future for Unsubscribing {
     type Output = Result<(), SubscribeError>;
 

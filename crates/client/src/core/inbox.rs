@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 
 use slab::Slab;
 use whimbrel_session::codec::topic::{
-    FilterTrie, MatchScratch, SubscriptionFilter, TopicFilterBuf, TopicName,
+    ByteStr, FilterTrie, MatchScratch, SubscriptionFilter, TopicFilterBuf, TopicName,
 };
 use whimbrel_session::codec::{
     PublishProperties, QoS, ReasonCode, SubscribeFilter, SubscriptionId,
@@ -179,6 +179,15 @@ impl Inbox {
         }
         self.claim(key);
         Ok(key)
+    }
+
+    /// Whether a subscription of this client has the filter.
+    pub(crate) fn has_filter(&self, filter: &ByteStr) -> bool {
+        let mut filters = self
+            .entries
+            .iter()
+            .flat_map(|(_, entry)| &entry.wanted.filters);
+        filters.any(|other| other.filter == *filter)
     }
 
     /// The stream of what nobody has subscribed to; `None` while somebody holds it.

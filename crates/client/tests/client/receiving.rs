@@ -275,6 +275,37 @@ async fn an_unsubscription_resolves_with_unsuback() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_of_an_earlier_process_is_ended_by_its_filter() {
+    for version in [V311, V5] {
+        let (options, mut listener) = options(version);
+        let (client, mut peer) = connected(options, &mut listener).await;
+        let mut unsubscribing = Box::pin(client.unsubscribe("old/+"));
+        assert_pending(&mut unsubscribing).await;
+        let Packet::Unsubscribe(request) = peer.expect().await else {
+            panic!("UNSUBSCRIBE");
+        };
+        assert_eq!(request.filters, ["old/+"]);
+        peer.unsuback(request.id).await;
+        unsubscribing.await.expect("acknowledged");
+        let error = client.unsubscribe("a/#/b").await.expect_err("no filter");
+        assert!(matches!(error, SubscribeError::InvalidFilter(_)), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_held_is_not_ended_by_its_filter() {
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    let subscribing = tokio::spawn(client.subscribe("t").into_future());
+    peer.grant().await;
+    let messages = subscribing.await.expect("no panic").expect("granted");
+    let error = client.unsubscribe("t").await.expect_err("it is held");
+    let is_held = matches!(&error, SubscribeError::AlreadySubscribed { filter } if *filter == "t");
+    assert!(is_held, "{error}");
+    drop(messages);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscription_given_up_before_suback_is_ended_again() {
     let (options, mut listener) = options(V5);
     let (client, mut peer) = connected(options, &mut listener).await;
