@@ -48,7 +48,16 @@ impl Client {
     pub fn new(options: Options) -> Result<(Self, Driver), OptionsError> {
         options.check()?;
         let opener = options.target.opener()?;
+        #[cfg(feature = "outbox")]
+        let outbox = options.outbox.clone().map(|(path, kept)| {
+            crate::outbox::Outbox::open(path, &options.connect.client_id, kept)
+        });
         let shared = Arc::new(Shared::new(options));
+        #[cfg(feature = "outbox")]
+        if let Some(opened) = outbox {
+            let (outbox, restored) = opened?;
+            shared.core().restore(shared.now(), outbox, restored)?;
+        }
         let client = Self::of(&shared, Arc::default());
         Ok((client, Driver::new(shared, opener)))
     }

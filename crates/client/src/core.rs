@@ -2,16 +2,21 @@
 
 mod admission;
 mod inbox;
+mod journal;
 mod link;
 mod publications;
 mod requests;
+#[cfg(feature = "outbox")]
+mod restore;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use whimbrel_session::codec::topic::ByteStr;
-use whimbrel_session::codec::{AckProperties, Disconnect, FanOutBuffer, QoS, ReasonCode};
+use whimbrel_session::codec::{
+    AckProperties, Disconnect, FanOutBuffer, PacketType, QoS, ReasonCode,
+};
 use whimbrel_session::{
     ClientConnection, Epoch, PublishOptions, Redeliver, Refused, RequestRefused, ResendRefused,
     Resent, SessionState, SubscribeRequest, Tick, UnsubscribeRequest,
@@ -25,6 +30,7 @@ use crate::{
 
 use self::admission::Admission;
 use self::inbox::Inbox;
+use self::journal::{Journal, Step as Kept};
 use self::publications::{Outcome, Publications};
 use self::requests::{Request, Requests};
 
@@ -64,6 +70,7 @@ pub(crate) struct Core {
     fan_out: FanOutBuffer,
     inbox: Inbox,
     requests: Requests,
+    journal: Journal,
     authentication: Option<Box<dyn Authentication>>,
     /// Who waits for a new authentication.
     reauthentication: Option<Reauthentication>,
@@ -117,6 +124,7 @@ impl Core {
             fan_out: FanOutBuffer::new(),
             inbox: Inbox::new(options.receive_bytes_max, owed_max),
             requests: Requests::default(),
+            journal: Journal::default(),
             authentication: None,
             reauthentication: None,
             closing: None,
@@ -168,15 +176,11 @@ impl Core {
     // ---- publishing ----------------------------------------------------------------------------------------------
 
     /// Accepts a message if there is room and nobody waits for it; else gives it back.
-    pub(crate) fn try_publish(
-        &mut self,
-        now: Tick,
-        publication: Publication,
-    ) -> Result<PublicationKey, Publication> {
-        if !self.admission.try_take(publication.cost()) {
-            return Err(publication);
+    pub(crate) fn try_publish(&mut self, now: Tick, publication: Publication) -> Admitted {
+        if self.journal.is_full_for(&publication) || !self.admission.try_take(publication.cost()) {
+            return Admitted::NotYet(publication);
         }
-        Ok(self.accept(now, publication))
+        self.accept(now, publication)
     }
 
     /// Why no message is taken any more.
@@ -198,14 +202,18 @@ impl Core {
         ticket: Ticket,
         publication: Publication,
         waker: &Waker,
-    ) -> Result<PublicationKey, Publication> {
+    ) -> Admitted {
+        if self.journal.is_full_for(&publication) {
+            self.admission.stay(ticket, waker);
+            return Admitted::NotYet(publication);
+        }
         if !self
             .admission
             .take_in_turn(ticket, publication.cost(), waker)
         {
-            return Err(publication);
+            return Admitted::NotYet(publication);
         }
-        Ok(self.accept(now, publication))
+        self.accept(now, publication)
     }
 
     pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
@@ -225,13 +233,20 @@ impl Core {
         self.publications.open_count()
     }
 
-    fn accept(&mut self, now: Tick, publication: Publication) -> PublicationKey {
+    fn accept(&mut self, now: Tick, mut publication: Publication) -> Admitted {
+        match self.journal.accept(now, &publication) {
+            Ok(sequence) => publication.sequence = sequence,
+            Err(failure) => {
+                self.admission.give_back(publication.cost());
+                return Admitted::Failed(PublishError::Outbox(failure));
+            }
+        }
         let key = self.publications.insert(publication);
         if !self.queue.is_empty() || !self.send(now, key) {
             self.queue.push_back(key);
         }
         self.wake_driver();
-        key
+        Admitted::Accepted(key)
     }
 
     /// Writes a message, or ends it where it can't be sent; `false` if it has to wait.
@@ -252,7 +267,12 @@ impl Core {
         };
         let mut fan_out = publication.fan_out(now, &mut self.fan_out);
         match connection.publish(now, &mut fan_out, options, key) {
-            Ok(Some(_)) => true,
+            Ok(Some(packet_id)) => {
+                if let Some(sequence) = publication.sequence {
+                    self.journal.note(Kept::Sent(sequence, packet_id));
+                }
+                true
+            }
             Ok(None) => {
                 let end = self.handed_out + connection.output().len() as u64;
                 self.unwritten.push_back((end, key));
@@ -272,6 +292,15 @@ impl Core {
     }
 
     fn complete(&mut self, key: PublicationKey, outcome: Outcome) {
+        let message = self.publications.message(key);
+        if let Some(sequence) = message.and_then(|message| message.sequence) {
+            self.journal.note(Kept::Done(sequence));
+        }
+        self.let_go(key, outcome);
+    }
+
+    /// Ends a message for its receipt; an outbox still has it.
+    fn let_go(&mut self, key: PublicationKey, outcome: Outcome) {
         let cost = self.publications.complete(key, outcome);
         if cost > 0 {
             self.admission.give_back(cost);
@@ -404,6 +433,9 @@ impl Core {
             Verdict::Accept => ReasonCode::Success,
             Verdict::Reject(reason) => reason,
         };
+        if token.acknowledged_by() == PacketType::PubRec && !reason.is_error() {
+            self.journal.note(Kept::Held(token.packet_id()));
+        }
         // The reason was checked when it was given.
         let acknowledged = connection.ack(now, token, reason);
         debug_assert!(acknowledged.is_ok(), "{acknowledged:?}");
@@ -569,7 +601,7 @@ impl Core {
             let Some(next) = connection.next_resend(now) else {
                 return !connection.is_resending();
             };
-            let key = *next.item;
+            let (key, packet_id) = (*next.item, next.packet_id);
             let Some(publication) = self.publications.message(key) else {
                 // It ended otherwise, so that its exchange has nothing left to say.
                 let _ = connection.abandon_resend(now);
@@ -581,7 +613,8 @@ impl Core {
             };
             let mut fan_out = publication.fan_out(now, &mut self.fan_out);
             match connection.resend(now, &mut fan_out, redeliver) {
-                Ok(Resent::Sent | Resent::Released) => {}
+                Ok(Resent::Sent) => {}
+                Ok(Resent::Released) => self.journal.note(Kept::Received(packet_id)),
                 Ok(Resent::Dropped(key)) => self.complete(key, Err(PublishError::TooLarge)),
                 Err(ResendRefused::OutputFull) => return false,
                 Err(_) => return true,
@@ -594,6 +627,14 @@ impl Core {
             driver.wake();
         }
     }
+}
+
+/// What became of a message that is to be published.
+pub(crate) enum Admitted {
+    Accepted(PublicationKey),
+    Failed(PublishError),
+    /// There is no room, or others wait for it.
+    NotYet(Publication),
 }
 
 /// What is left of a subscription that the application lets go.

@@ -104,7 +104,8 @@ impl Driver {
         };
         {
             let mut core = self.shared.core();
-            core.take_output(&mut running.rest);
+            // Without its record nothing may leave, not even now.
+            let _ = core.take_output(&mut running.rest);
             core.end_link(error);
         }
         // Closing must not wait for a peer that does not read any more.
@@ -241,8 +242,10 @@ impl Running<'_> {
         core.advance_link(now, &mut step);
         self.reads = !step.is_held && !core.is_reading_paused(now);
         core.register_driver(cx.waker());
-        if self.writing.is_empty() {
-            core.take_output(&mut self.writing);
+        if self.writing.is_empty()
+            && let Err(error) = core.take_output(&mut self.writing)
+        {
+            step.ended = Some(Ended::Lost(error));
         }
         self.awaits_writing = core.awaits_writing();
         let timeout = core.next_timeout();

@@ -20,6 +20,14 @@ pub enum OptionsError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] whimbrel_net::TlsOptionsError),
+    /// The outbox can't be opened.
+    #[cfg(feature = "outbox")]
+    #[error("cannot open the outbox")]
+    Outbox(#[from] crate::outbox::OutboxError),
+    /// What the outbox holds is no session: it was made by something else than this client.
+    #[cfg(feature = "outbox")]
+    #[error("the outbox holds no session, remove or salvage it")]
+    OutboxContent(#[from] whimbrel_session::RestoreError),
     /// Without a client id the server can't find a session again [3:MQTT-3.1.3-7].
     #[error(
         "a session that is to be kept needs a client id in MQTT 3.1.1, set one or ask for a clean start"
@@ -80,10 +88,16 @@ pub enum ConnectionError {
     /// The own [`Authenticator`](crate::Authenticator) gave up.
     #[error("authentication failed: {0}")]
     Authentication(Arc<str>),
+    /// The outbox can't be written, so that nothing may be sent.
+    #[error("outbox can't be written")]
+    Outbox(#[source] OutboxFailure),
     /// CONNECT has no form on the wire.
     #[error("CONNECT can't be sent")]
     Connect(#[source] Arc<whimbrel_session::UsageError>),
 }
+
+/// Why the outbox can't be written. What the feature `outbox` has of it, behind a type that is there without it too.
+pub type OutboxFailure = Arc<dyn std::error::Error + Send + Sync>;
 
 /// A server's no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,8 +157,8 @@ pub enum PublishError {
     #[error("client is closed")]
     Closed(#[from] Closed),
     /// The message can't be kept in the outbox.
-    #[error("message can't be stored in the outbox")]
-    Outbox(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error("message can't be kept in the outbox")]
+    Outbox(#[source] OutboxFailure),
 }
 
 /// Why there is no subscription, or none any more.
@@ -261,7 +275,7 @@ impl ConnectionError {
                     | ReasonCode::UseAnotherServer
                     | ReasonCode::ServerMoved
             ),
-            Self::Authentication(_) | Self::Connect(_) => true,
+            Self::Authentication(_) | Self::Connect(_) | Self::Outbox(_) => true,
             Self::Unreachable(_)
             | Self::Closed
             | Self::Io(_)

@@ -10,8 +10,8 @@ pub use crate::connector::{ByteStream, ConnectFuture, Connector};
 pub use crate::disconnect::Disconnecting;
 pub use crate::driver::Driver;
 pub use crate::error::{
-    Closed, ConnectionError, DisconnectError, OptionsError, PublishError, ReauthenticateError,
-    Refusal, RequestError, SubscribeError,
+    Closed, ConnectionError, DisconnectError, OptionsError, OutboxFailure, PublishError,
+    ReauthenticateError, Refusal, RequestError, SubscribeError,
 };
 pub use crate::message::Message;
 pub use crate::options::Options;
@@ -44,3 +44,6 @@ mod subscribe;
 mod subscription;
 mod target;
 mod url;
+
+#[cfg(feature = "outbox")]
+pub mod outbox;

@@ -17,6 +17,8 @@ use whimbrel_session::{ClientConfig, codec};
 
 use crate::authenticator::Authenticator;
 use crate::connector::Connector;
+#[cfg(feature = "outbox")]
+use crate::outbox::OutboxOptions;
 use crate::reconnect::Reconnect;
 #[cfg(feature = "tls")]
 use crate::target::Tls;
@@ -48,6 +50,8 @@ pub struct Options {
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     pub(crate) password_from: Option<PasswordSource>,
     pub(crate) response_topic_prefix: String,
+    #[cfg(feature = "outbox")]
+    pub(crate) outbox: Option<(std::path::PathBuf, OutboxOptions)>,
 }
 
 /// Where the password of each attempt comes from.
@@ -122,6 +126,8 @@ impl Options {
             authenticator: None,
             password_from: None,
             response_topic_prefix: "response".to_owned(),
+            #[cfg(feature = "outbox")]
+            outbox: None,
         }
     }
 
@@ -310,6 +316,21 @@ impl Options {
         self
     }
 
+    /// Keeps what is accepted of QoS 1 and 2, and the session's packet ids, in a file at `path`: they survive the process, and go
+    /// out in order when the next one opens the file. QoS 2 arrives exactly once as long as the server keeps the session
+    /// too. Implies no clean start, and needs a client id.
+    ///
+    /// Each acceptance is a write into the file, in the call that accepts. With
+    /// [`Durability::Sync`](crate::outbox::Durability::Sync) it waits for the disk there: give the driver a thread of its own
+    /// then.
+    #[cfg(feature = "outbox")]
+    #[must_use]
+    pub fn outbox(mut self, path: impl Into<std::path::PathBuf>, options: OutboxOptions) -> Self {
+        self.connect.clean_start = false;
+        self.outbox = Some((path.into(), options));
+        self
+    }
+
     /// The beginning of the topic that responses come to; default `response`. A random level is added to it.
     #[must_use]
     pub fn response_topic_prefix(mut self, prefix: &str) -> Self {
@@ -365,6 +386,10 @@ impl Options {
             if has_password && connect.user_name.is_none() {
                 return Err(OptionsError::PasswordAlone);
             }
+        }
+        #[cfg(feature = "outbox")]
+        if self.outbox.is_some() && (connect.client_id.is_empty() || connect.clean_start) {
+            return Err(OptionsError::ClientIdMissing);
         }
         for (option, value) in [
             ("the queue's size", self.queue_bytes_max),

@@ -12,7 +12,7 @@ use whimbrel_session::codec::topic::{ByteStr, TopicName, TopicNameBuf, TopicName
 use whimbrel_session::codec::{MessageProperties, QoS, ReasonCode};
 
 use crate::PublishError;
-use crate::core::{Publication, PublicationKey, Ticket};
+use crate::core::{Admitted, Publication, PublicationKey, Ticket};
 use crate::shared::Shared;
 
 /// A message to be published.
@@ -99,11 +99,12 @@ impl Publish {
         if let Some(error) = core.refuses() {
             return Err(error);
         }
-        let accepted = core.try_publish(now, publication);
+        let admitted = core.try_publish(now, publication);
         drop(core);
-        match accepted {
-            Ok(key) => Ok(Receipt::new(shared, key)),
-            Err(_) => Err(PublishError::QueueFull),
+        match admitted {
+            Admitted::Accepted(key) => Ok(Receipt::new(shared, key)),
+            Admitted::Failed(error) => Err(error),
+            Admitted::NotYet(_) => Err(PublishError::QueueFull),
         }
     }
 
@@ -124,6 +125,7 @@ impl Publish {
             qos: self.qos,
             retain: self.retain,
             expires_at,
+            sequence: None,
         })
     }
 }
@@ -183,25 +185,28 @@ impl Future for Enqueueing {
         let now = shared.now();
         let mut core = shared.core();
         let refused = core.refuses();
-        let accepted = match (mem::replace(step, Step::Done), refused) {
+        let (admitted, ticket) = match (mem::replace(step, Step::Done), refused) {
             (Step::Failed(error), _) => return Poll::Ready(Err(error)),
             (Step::Ready(_), Some(error)) => return Poll::Ready(Err(error)),
             (Step::Waiting(_, ticket), Some(error)) => {
                 core.leave_queue(ticket);
                 return Poll::Ready(Err(error));
             }
-            (Step::Ready(publication), None) => core
-                .try_publish(now, publication)
-                .map_err(|publication| (publication, core.wait_for_room(cx.waker()))),
-            (Step::Waiting(publication, ticket), None) => core
-                .publish_in_turn(now, ticket, publication, cx.waker())
-                .map_err(|publication| (publication, ticket)),
+            (Step::Ready(publication), None) => (core.try_publish(now, publication), None),
+            (Step::Waiting(publication, ticket), None) => {
+                let admitted = core.publish_in_turn(now, ticket, publication, cx.waker());
+                (admitted, Some(ticket))
+            }
             (Step::Done, _) => panic!("polled after it was ready"),
         };
-        drop(core);
-        match accepted {
-            Ok(key) => Poll::Ready(Ok(Receipt::new(shared.clone(), key))),
-            Err((publication, ticket)) => {
+        match admitted {
+            Admitted::Accepted(key) => {
+                drop(core);
+                Poll::Ready(Ok(Receipt::new(shared.clone(), key)))
+            }
+            Admitted::Failed(error) => Poll::Ready(Err(error)),
+            Admitted::NotYet(publication) => {
+                let ticket = ticket.unwrap_or_else(|| core.wait_for_room(cx.waker()));
                 *step = Step::Waiting(publication, ticket);
                 Poll::Pending
             }

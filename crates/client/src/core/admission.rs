@@ -10,7 +10,7 @@ use std::task::Waker;
 #[derive(Debug)]
 pub(crate) struct Admission {
     bytes_max: usize,
-    /// Invariant: above `bytes_max` only by one message that was alone when it came.
+    /// Invariant: above `bytes_max` only by one message that was alone when it came, or by what was restored.
     bytes: usize,
     waiting: VecDeque<Waiting>,
     next_ticket: u64,
@@ -68,11 +68,22 @@ impl Admission {
             self.wake_first();
             return true;
         }
+        self.stay(ticket, waker);
+        false
+    }
+
+    /// Goes on waiting.
+    pub(crate) fn stay(&mut self, ticket: Ticket, waker: &Waker) {
         let mut waiting = self.waiting.iter_mut();
         if let Some(own) = waiting.find(|waiting| waiting.ticket == ticket) {
             own.waker.clone_from(waker);
         }
-        false
+    }
+
+    /// Takes room that an earlier process has taken already.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn take_restored(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// No longer waits.

@@ -5,7 +5,8 @@ use std::task::Waker;
 
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
-    AckProperties, Disconnect, DisconnectRef, PropertiesRef, ProtocolVersion, ReasonCode, WriteBuf,
+    AckProperties, Disconnect, DisconnectRef, PacketType, PropertiesRef, ProtocolVersion,
+    ReasonCode, WriteBuf,
 };
 use whimbrel_session::{
     ClientConnection, ClientEvent, Connected, Epoch, InboundPublish, SessionState, Stage, Tick,
@@ -13,7 +14,7 @@ use whimbrel_session::{
 
 use super::inbox::Arrival;
 use super::requests::Request;
-use super::{CLAIM_MS, Core, PublicationKey, Verdict};
+use super::{CLAIM_MS, Core, Kept, PublicationKey, Verdict};
 use crate::error::Refusal;
 use crate::state::Established;
 use crate::{Closed, ConnectionError, DisconnectError, Message, PublishError, SubscribeError};
@@ -135,12 +136,18 @@ impl Core {
         is_paused
     }
 
-    /// Moves the output to `writing`, which is empty.
-    pub(crate) fn take_output(&mut self, writing: &mut WriteBuf) {
+    /// Moves the output to `writing`, which is empty, once all that it says is written down.
+    ///
+    /// # Errors
+    ///
+    /// The outbox can't be written: nothing may leave.
+    pub(crate) fn take_output(&mut self, writing: &mut WriteBuf) -> Result<(), ConnectionError> {
+        self.journal.flush().map_err(ConnectionError::Outbox)?;
         if let Some(connection) = &mut self.connection {
             std::mem::swap(connection.output(), writing);
             self.handed_out += writing.len() as u64;
         }
+        Ok(())
     }
 
     /// Whether anybody waits for QoS 0 messages to be written.
@@ -222,8 +229,10 @@ impl Core {
         });
         self.closed = Some(closed.clone());
         for key in open {
-            self.complete(key, Err(PublishError::Closed(closed.clone())));
+            self.let_go(key, Err(PublishError::Closed(closed.clone())));
         }
+        // What can't be written now is done again by the next process.
+        let _ = self.journal.flush();
         self.queue.clear();
         self.unwritten.clear();
         let error = SubscribeError::Closed(closed.clone());
@@ -264,13 +273,15 @@ impl Core {
         match event {
             ClientEvent::ConnAck(connected) => self.handle_conn_ack(now, *connected, step),
             ClientEvent::Publish(inbound) => self.handle_publish(now, inbound),
-            ClientEvent::Release { token, .. } => {
+            ClientEvent::Release { packet_id, token } => {
+                self.journal.note(Kept::Released(packet_id));
                 if let Some(connection) = &mut self.connection {
                     let acknowledged = connection.ack(now, token, ReasonCode::Success);
                     debug_assert!(acknowledged.is_ok(), "{acknowledged:?}");
                 }
             }
             ClientEvent::Received { packet_id, token } => {
+                self.journal.note(Kept::Received(packet_id));
                 if let Some(connection) = &mut self.connection {
                     if let Some(&mut key) = connection.item_mut(packet_id) {
                         self.publications.let_body_go(key);
@@ -369,6 +380,7 @@ impl Core {
             let wanted = self.inbox.wanted_keys();
             self.requests.begin_anew(wanted);
             self.republish(discarded);
+            self.journal.note(Kept::SessionBegan);
         }
         self.has_begun = true;
         step.established = Some(Arc::new(Established::new(connack, version, is_present)));
@@ -397,6 +409,9 @@ impl Core {
         match arrival {
             Arrival::Kept | Arrival::Unwanted(None) => {}
             Arrival::Unwanted(Some(token)) => {
+                if token.acknowledged_by() == PacketType::PubRec {
+                    self.journal.note(Kept::Held(token.packet_id()));
+                }
                 let acknowledged = connection.ack(now, token, ReasonCode::Success);
                 debug_assert!(acknowledged.is_ok(), "{acknowledged:?}");
             }

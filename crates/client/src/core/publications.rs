@@ -24,6 +24,8 @@ pub(crate) struct Publication {
     pub(crate) retain: bool,
     /// When its expiry interval is over.
     pub(crate) expires_at: Option<Tick>,
+    /// Its number in the outbox, if it is kept there.
+    pub(crate) sequence: Option<u64>,
 }
 
 /// How the publication of a message ended.
@@ -213,6 +215,7 @@ mod tests {
             qos: QoS::AtLeastOnce,
             retain: false,
             expires_at: None,
+            sequence: None,
         }
     }
 

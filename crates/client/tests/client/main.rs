@@ -3,6 +3,7 @@
 mod authentication;
 mod connecting;
 mod disconnecting;
+mod outbox;
 mod publishing;
 mod receiving;
 mod reconnecting;
