@@ -7,3 +7,4 @@ mod publishing;
 mod requests;
 mod subscribing;
 mod support;
+mod transports;
