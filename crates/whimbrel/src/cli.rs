@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
+use crate::bench::BenchArguments;
 use crate::conformance::ConformanceArguments;
 use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Load a broker, any broker, measure it, and check every message
+    Bench(Box<BenchArguments>),
     /// Look at, copy or rescue what a stopped broker has kept
     Store(StoreArguments),
 }
