@@ -93,9 +93,14 @@ impl FaultyDisk {
             Crash::Process | Crash::PowerLostKeeping(_) => state.names.clone(),
             Crash::PowerLost => state.durable_names.clone(),
         };
+        // A process leaves what is not durable to the next one.
+        let durable_names = match crash {
+            Crash::Process => state.durable_names.clone(),
+            Crash::PowerLost | Crash::PowerLostKeeping(_) => names.clone(),
+        };
         let content = |content: &Content| {
             let now = match crash {
-                Crash::Process => content.now.clone(),
+                Crash::Process => return content.clone(),
                 Crash::PowerLost => content.durable.clone(),
                 Crash::PowerLostKeeping(blocks) => content.torn(blocks),
             };
@@ -106,8 +111,8 @@ impl FaultyDisk {
         };
         Self(Arc::new(Mutex::new(State {
             files: state.files.iter().map(content).collect(),
-            durable_names: names.clone(),
             names,
+            durable_names,
             ..State::default()
         })))
     }
