@@ -63,7 +63,7 @@ impl Failure {
     }
 
     /// With the statuses of mosquitto_pub and the like, for whom a command line that can't be meant is 1 too.
-    pub(crate) fn as_of_a_client(self) -> Self {
+    pub(crate) fn into_that_of_a_client(self) -> Self {
         match self {
             Self::Usage(line) => Self::Runtime(line),
             failure => failure,

@@ -38,7 +38,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     match run() {
         Ok(status) => status,
-        Err(failure) if is_client() => failure.as_of_a_client().report(),
+        Err(failure) if is_client() => failure.into_that_of_a_client().report(),
         Err(failure) => failure.report(),
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use whimbrel_client::codec::ProtocolVersion;
-use whimbrel_client::net::Transport;
 use whimbrel_client::{Options, Reconnect};
 
 use super::property::{self, GivenProperty, Packet, Value};
@@ -48,7 +47,7 @@ pub(crate) struct ServerArguments {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "url_option", "host", "port"], allow_hyphen_values = true)]
     unix: Option<PathBuf>,
 
-    /// The MQTT version [default: 311, and 5 where an option needs it; of rr 5]
+    /// The MQTT version: 31, 311 or 5 [default: 311, and 5 where an option needs it; of rr 5]
     #[arg(
         short = 'V',
         long,
@@ -70,6 +69,15 @@ pub(crate) struct ServerArguments {
         allow_hyphen_values = true
     )]
     password: Option<OsString>,
+
+    /// The file whose first line is the password
+    #[arg(
+        long = "pw-file",
+        value_name = "FILE",
+        conflicts_with = "password",
+        allow_hyphen_values = true
+    )]
+    password_file: Option<PathBuf>,
 
     /// The client id [default: the server's choice with MQTT 5, a random one before]
     #[arg(short = 'i', long, value_name = "ID", allow_hyphen_values = true)]
@@ -205,6 +213,21 @@ impl ServerArguments {
         self.keeps_session || self.session_expiry.is_some_and(|expiry| expiry.0 > 0)
     }
 
+    fn password(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(path) = &self.password_file else {
+            let password = self.password.as_ref();
+            return Ok(password.map(|password| password.as_encoded_bytes().to_vec()));
+        };
+        let read = std::fs::read(path).map_err(|error| {
+            let path = path.display();
+            Failure::Usage(format!("--pw-file: cannot read {path}: {error}"))
+        });
+        let mut bytes = read?;
+        let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        bytes.truncate(end.unwrap_or(bytes.len()));
+        Ok(Some(bytes))
+    }
+
     /// Options that say where to connect, and the name of it.
     fn target(&self, url: Option<&ServerUrl>) -> Result<(Options, String), Failure> {
         if let Some(path) = &self.unix {
@@ -264,8 +287,8 @@ impl ServerArguments {
         if let Some(name) = &self.username {
             options = options.username(name.as_str());
         }
-        if let Some(password) = &self.password {
-            options = options.password(password.as_encoded_bytes().to_vec());
+        if let Some(password) = self.password()? {
+            options = options.password(password);
         }
         if self.keeps_session {
             options = options.clean_start(false);
@@ -305,6 +328,8 @@ impl ServerArguments {
 
 #[cfg(unix)]
 fn unix(path: &std::path::Path) -> Result<Options, Failure> {
+    use whimbrel_client::net::Transport;
+
     Ok(Options::with_transport(Transport::Unix(path.to_owned())))
 }
 

@@ -102,8 +102,8 @@ fn nobody_listens_and_status_is_1() {
     run(&["sub", "-h", "host.invalid", "-t", "a"]).fails(1, &["host.invalid"]);
 }
 
-/// A server that takes one connection and answers CONNECT with this.
-fn refusing(connack: &'static [u8]) -> (String, std::thread::JoinHandle<()>) {
+/// A server that takes one connection and answers CONNECT with this; the thread ends with the body of CONNECT.
+fn answering(connack: &'static [u8]) -> (String, std::thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port().to_string();
     let thread = std::thread::spawn(move || {
@@ -115,6 +115,7 @@ fn refusing(connack: &'static [u8]) -> (String, std::thread::JoinHandle<()>) {
         stream.write_all(connack).expect("it reads");
         // Until the client has gone.
         let _ = stream.read_to_end(&mut Vec::new());
+        rest
     });
     (port, thread)
 }
@@ -131,12 +132,37 @@ fn a_refused_connection_has_the_servers_code_as_status() {
         ("5", b"\x20\x03\x00\x8a\x00", 138, "banned (0x8a)"),
         ("5", b"\x20\x03\x00\x89\x00", 137, "server busy (0x89)"),
     ] {
-        let (port, thread) = refusing(connack);
+        let (port, thread) = answering(connack);
         let command = ["pub", "-t", "a", "-m", "x", "-V", version];
         let ended = run(&[&command[..], &["-h", "127.0.0.1", "-p", &port]].concat());
         ended.fails(status, &["refused the connection", words]);
         thread.join().expect("no panic");
     }
+}
+
+#[test]
+fn a_password_may_be_in_a_file() {
+    let folder = tempfile::tempdir().expect("room");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "p\u{e4}ss word\nnot this\n").expect("room");
+    let file = file.to_str().expect("a name of text");
+    let (port, thread) = answering(b"\x20\x02\x00\x05");
+    let command = ["pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", &port];
+    let ended = run(&[&command[..], &["-u", "joe", "--pw-file", file]].concat());
+    ended.fails(5, &["not authorized"]);
+    let connect = thread.join().expect("no panic");
+    let end = "\0\u{3}joe\0\u{a}p\u{e4}ss word".as_bytes();
+    assert!(connect.ends_with(end), "{connect:x?}");
+    let missing = run(&[
+        "sub",
+        "-t",
+        "a",
+        "-u",
+        "joe",
+        "--pw-file",
+        "/nowhere/to/be/found",
+    ]);
+    missing.fails(1, &["--pw-file", "/nowhere/to/be/found"]);
 }
 
 #[test]

@@ -255,7 +255,7 @@ impl<'a> Writer<'a> {
                     self.raw(if character == '{' { "{" } else { "[" });
                     open.push(character == '{');
                     self.depth += 1;
-                    while rest.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                    while rest.next_if(char::is_ascii_whitespace).is_some() {}
                     if character == '{' && rest.peek() != Some(&'}') {
                         self.new_line();
                     }
