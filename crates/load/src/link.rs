@@ -152,7 +152,15 @@ impl Link {
         scratch: &RefCell<Vec<u8>>,
         handler: &mut impl Handler,
     ) -> Result<(), Gone> {
-        std::future::poll_fn(|context| self.poll_turn(context, scratch, handler)).await
+        std::future::poll_fn(|context| {
+            let turned = self.poll_turn(context, scratch, handler);
+            if let Poll::Ready(Err(Gone::Protocol(_))) = &turned {
+                // The DISCONNECT that says what was wrong, if the socket takes it at once.
+                let _ = self.poll_write(context);
+            }
+            turned
+        })
+        .await
     }
 
     /// Sends DISCONNECT and closes; a broker that does not take it is left without.

@@ -37,7 +37,7 @@ pub struct Options {
     pub warm_up: Duration,
     /// The longest time the whole run may take. Default: ten minutes, and what warm-up and duration ask for.
     pub timeout: Option<Duration>,
-    /// How long nothing may come before what is missing is given up. Default 5 s.
+    /// How long nothing may come before what is missing is given up. Default 5 s, at least 100 ms.
     pub stall: Duration,
     /// Connections under way at a time, but for [`Storm`], which has its own. Default 64.
     pub connecting_max: usize,
@@ -235,6 +235,8 @@ impl Options {
         in_range("threads", self.threads as u64, 1, 64)?;
         let connecting_max = self.connecting_max as u64;
         in_range("connections at a time", connecting_max, 1, 65_535)?;
+        let stall = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
+        in_range("milliseconds of stall", stall, 100, STALL_MILLIS_MAX)?;
         let prefix = TopicName::new(&self.topic_prefix);
         if prefix.is_err() || self.topic_prefix.len() > PREFIX_BYTES_MAX {
             return Err(OptionsError::TopicPrefix);
@@ -409,6 +411,8 @@ const MARKS_MAX: u64 = 1_000_000_000;
 const PAYLOAD_BYTES_MAX: u64 = 268_435_455 - 70_000;
 const PREFIX_BYTES_MAX: usize = 1_024;
 const RATE_MAX: f64 = 100e6;
+/// A day.
+const STALL_MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// A year: what is longer is no limit.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -497,6 +501,16 @@ mod tests {
                 Err(OptionsError::TopicPrefix),
                 "{prefix:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_stall_is_neither_nothing_nor_forever() {
+        let broker = "tcp://127.0.0.1:1883".parse().expect("an address");
+        let mut options = Options::new(broker, Scenario::Messages(messages()));
+        for stall in [Duration::ZERO, Duration::MAX] {
+            options.stall = stall;
+            assert!(is_out_of_range(options.check(), "milliseconds of stall"));
         }
     }
 

@@ -3,15 +3,16 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use crate::clock;
 use crate::options::{Messages, Pace, Scenario};
 use crate::shared::{Phase, Shared, due_at};
+use crate::{clock, process};
 
 /// Wakes clients until the run drains. Does nothing in a closed loop.
 pub(crate) fn pace(shared: &Shared) {
     if !has_rate(&shared.options.scenario) {
         return;
     }
+    process::sharpen_timers();
     while *shared.phase.borrow() == Phase::Setup {
         clock::pause(SETUP_PAUSE);
     }
