@@ -248,10 +248,7 @@ async fn run(
                 Some(error) => connection.not_subscribed(&error),
                 None => connection.watch().await,
             }),
-            Shown::Enough | Shown::OutputGone => {
-                incoming.detach();
-                Ok(())
-            }
+            Shown::Enough | Shown::OutputGone => Ok(()),
         }
     };
     let ending = tokio::select! {

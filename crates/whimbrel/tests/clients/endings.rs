@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::{Ended, Server, WHIMBREL};
 
@@ -194,8 +195,12 @@ fn a_subscriber_waits_for_a_server_that_comes_back() {
     let mut subscriber = server.start_client("sub", &["-t", "a", "-C", "1"], "subscribed to a");
     drop(server);
     subscriber.wait_for("trying again");
+    let interrupted = Instant::now();
     subscriber.signal("INT");
     assert_eq!(subscriber.wait().status, 0);
+    // Nothing is to be delivered that would be worth waiting for.
+    let waited = interrupted.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
 }
 
 #[test]
