@@ -171,9 +171,10 @@ impl Outbox {
             let truncated = file.truncate(replayed.length);
             truncated.map_err(OutboxError::io("cut", path))?;
         }
-        // What an earlier process had not synced is told now.
+        // What an earlier process had not synced is told now, and what follows must not end in a file without a name.
         if options.durability == Durability::Sync {
-            file.sync().map_err(OutboxError::io("sync", path))?;
+            let synced = file.sync().and_then(|()| system.sync_directory_of(path));
+            synced.map_err(OutboxError::io("sync", path))?;
         }
         let outbox = Self {
             system,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
+use crate::bench::BenchArguments;
 use crate::client::{PublishArguments, RequestArguments, SubscribeArguments};
 use crate::completions::{CompletionsArguments, ManArguments};
 use crate::conformance::ConformanceArguments;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Rr(Box<RequestArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Load a broker, any broker, measure it, and check every message
+    Bench(Box<BenchArguments>),
     /// Look at, copy or rescue what a stopped broker has kept
     Store(StoreArguments),
     /// Print the script with which a shell completes the command line

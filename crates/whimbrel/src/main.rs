@@ -3,16 +3,19 @@
 //! `whimbrel serve` runs the broker of the `whimbrel-broker` crate until SIGINT or SIGTERM.
 //! `whimbrel pub`, `sub` and `rr` are clients, with the options of mosquitto_pub, _sub and _rr.
 //! `whimbrel conformance` tests a broker, this or any other, against the statements of the standards.
+//! `whimbrel bench` loads a broker, measures it, and checks every message.
 //! `whimbrel store` looks at, copies or rescues what a stopped broker has kept.
 //! `whimbrel completions` and `whimbrel man` print what shells and man(1) read.
 //!
-//! Exit status: 0 after an orderly end, 1 when something failed or `store check` found damage, 2 when the command line can't be
-//! meant, 3 when `conformance` finds no broker to test; of `pub`, `sub` and `rr` what mosquitto's clients have, which is 1 for a
-//! command line too, 27 for a time that is over, and else the server's reason code. Each failure is one line on standard error that
+//! Exit status: 0 after an orderly end, 1 when something failed, `store check` found damage or `bench` a fault, 2 when the
+//! command line can't be meant or `bench` could not run, 3 when `conformance` finds no broker to test; of `pub`, `sub` and
+//! `rr` what mosquitto's clients have, which is 1 for a command line too, 27 for a time that is over, and else the server's
+//! reason code. Each failure is one line on standard error that
 //! says what to do about it.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod client;
 mod completions;
@@ -51,6 +54,7 @@ fn run() -> Result<ExitCode, Failure> {
         Command::Sub(arguments) => client::subscribe(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Rr(arguments) => client::request(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Conformance(arguments) => conformance::conformance(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Store(arguments) => store::store(&arguments),
         Command::Completions(arguments) => {
             completions::completions(&arguments).map(|()| ExitCode::SUCCESS)

@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Error,
     /// A write does half of its work and fails; everything else is as `Error`.
     ShortWrite,
+    /// A write does all of its work and fails; everything else is as `Error`.
+    LateWrite,
     /// It and all after it do nothing, as if the process had ended; a write does half of its work.
     Stop,
 }
@@ -47,6 +49,8 @@ struct State {
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
+    /// As it was before it was cut; that is not synced, and a loss of power may undo it.
+    uncut: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -61,6 +65,7 @@ impl FaultyDisk {
         let content = Content {
             durable: bytes.clone(),
             now: bytes,
+            uncut: Vec::new(),
         };
         let mut state = disk.state();
         state.files.push(content);
@@ -93,21 +98,27 @@ impl FaultyDisk {
             Crash::Process | Crash::PowerLostKeeping(_) => state.names.clone(),
             Crash::PowerLost => state.durable_names.clone(),
         };
+        // A process leaves what is not durable to the next one.
+        let durable_names = match crash {
+            Crash::Process => state.durable_names.clone(),
+            Crash::PowerLost | Crash::PowerLostKeeping(_) => names.clone(),
+        };
         let content = |content: &Content| {
             let now = match crash {
-                Crash::Process => content.now.clone(),
+                Crash::Process => return content.clone(),
                 Crash::PowerLost => content.durable.clone(),
                 Crash::PowerLostKeeping(blocks) => content.torn(blocks),
             };
             Content {
                 durable: now.clone(),
                 now,
+                uncut: Vec::new(),
             }
         };
         Self(Arc::new(Mutex::new(State {
             files: state.files.iter().map(content).collect(),
-            durable_names: names.clone(),
             names,
+            durable_names,
             ..State::default()
         })))
     }
@@ -166,6 +177,7 @@ impl Content {
     /// Block by block what is now there, or else what was durable; where that was nothing, zeros.
     fn torn(&self, blocks: u64) -> Vec<u8> {
         let mut torn = self.now.clone();
+        torn.extend(self.uncut.get(torn.len()..).unwrap_or_default());
         for (index, block) in torn.chunks_mut(BLOCK_BYTES).enumerate() {
             let is_kept = blocks >> (index % 64) & 1 == 1;
             if !is_kept {
@@ -240,6 +252,7 @@ impl StorageFile for FaultyFile {
         let (mut state, written, result) = match self.disk.operation() {
             Ok(state) => (state, bytes.len(), Ok(())),
             Err((state, Fault::Error)) => (state, 0, Err(failed())),
+            Err((state, Fault::LateWrite)) => (state, bytes.len(), Err(failed())),
             Err((state, Fault::ShortWrite | Fault::Stop)) => {
                 (state, bytes.len() / 2, Err(failed()))
             }
@@ -255,7 +268,9 @@ impl StorageFile for FaultyFile {
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state_for_operation()?;
-        state.files[self.index].now.truncate(length as usize);
+        let content = &mut state.files[self.index];
+        content.uncut = content.now.clone();
+        content.now.truncate(length as usize);
         Ok(())
     }
 
@@ -263,6 +278,7 @@ impl StorageFile for FaultyFile {
         let mut state = self.disk.state_for_operation()?;
         let content = &mut state.files[self.index];
         content.durable = content.now.clone();
+        content.uncut.clear();
         Ok(())
     }
 }

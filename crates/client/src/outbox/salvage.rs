@@ -107,7 +107,10 @@ fn keep_copy(system: &dyn FileSystem, copy: &Path, image: &[u8]) -> Result<(), O
             OutboxError::io("create", copy)(source)
         }
     })?;
-    let written = file.write_at(0, image).and_then(|()| file.sync());
+    let written = file
+        .write_at(0, image)
+        .and_then(|()| file.sync())
+        .and_then(|()| system.sync_directory_of(copy));
     written.map_err(|source| {
         let _ = system.remove(copy);
         OutboxError::io("write", copy)(source)

@@ -4,9 +4,12 @@ use proptest::prelude::*;
 use whimbrel_session::codec::QoS;
 
 use super::super::faulty::{Crash, FaultyDisk};
-use super::super::{Damage, Durability, OutboxError, OutboxOptions};
+use super::super::frame::{self, Header};
+use super::super::record::Line;
+use super::super::salvage::salvage_on;
+use super::super::{Contradiction, Damage, Durability, OutboxError, OutboxOptions, Record};
 use super::model::Model;
-use super::{accepted, open, open_with, options, path};
+use super::{CLIENT_ID, accepted, id, open, open_with, options, path};
 
 /// An outbox of three messages, each synced, and where its batches begin and the last one ends.
 fn three_messages() -> (Vec<u8>, [u64; 4]) {
@@ -156,13 +159,74 @@ fn a_payload_that_looks_like_an_outbox_is_no_record() {
     let (mut outbox, _) = open(&disk).expect("a new outbox");
     let begin = outbox.file_bytes() as usize;
     let record = super::message(0, QoS::AtLeastOnce, &inner);
-    outbox
-        .append(&[super::Record::Accepted(record)])
-        .expect("room");
+    outbox.append(&[Record::Accepted(record)]).expect("room");
     let mut image = disk.after(Crash::Process).image(path()).expect("there");
     image[begin + 25] ^= 1;
     let (told, _) = unsent(image).expect("a torn tail");
     assert!(told.is_empty());
+}
+
+/// A file whose checksums fit, whatever the records are.
+fn forged(batches: &[Vec<u8>]) -> Vec<u8> {
+    let header = Header {
+        number: 7,
+        client_id: CLIENT_ID.to_owned(),
+    };
+    let mut image = header.encode();
+    for records in batches {
+        let mut batch = Vec::new();
+        frame::begin(&mut batch);
+        batch.extend(records);
+        let offset = image.len() as u64;
+        frame::finish(&mut batch, offset, header.number, offset);
+        image.extend(batch);
+    }
+    image
+}
+
+fn encoded(line: Line<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    line.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_last_batch_whose_checksum_fits_is_never_a_torn_tail() {
+    let message = encoded(accepted(0, QoS::AtLeastOnce).line());
+    let unknown = encoded(Record::Done { sequence: 9 }.line());
+    let at = forged(std::slice::from_ref(&message)).len() as u64 + frame::HEAD_BYTES as u64;
+    for (last, expected) in [
+        (unknown, Contradiction::MessageUnknown(9).into()),
+        (vec![10, 0, 0], Damage::Record),
+    ] {
+        let opened = unsent(forged(&[message.clone(), last]));
+        assert!(
+            matches!(opened, Err(OutboxError::Damaged { at: found, damage, .. }) if found == at && damage == expected),
+            "{opened:?}"
+        );
+    }
+}
+
+fn any_line() -> impl Strategy<Value = Vec<u8>> {
+    let sequence = || prop_oneof![8 => 0..6_u64, 1 => Just(u64::MAX)];
+    let packet_id = || prop_oneof![4 => 1..5_u16, 1 => 65_533..=u16::MAX].prop_map(id);
+    let rank = || prop_oneof![6 => 0..9_u64, 1 => Just(u64::MAX)];
+    let qos = prop_oneof![1 => Just(QoS::AtMostOnce), 4 => Just(QoS::AtLeastOnce), 8 => Just(QoS::ExactlyOnce)];
+    prop_oneof![
+        4 => (sequence(), qos).prop_map(|(sequence, qos)| encoded(accepted(sequence, qos).line())),
+        4 => (sequence(), packet_id())
+            .prop_map(|(sequence, packet_id)| encoded(Line::Sent { sequence, packet_id })),
+        2 => packet_id().prop_map(|packet_id| encoded(Line::Received { packet_id })),
+        1 => sequence().prop_map(|sequence| encoded(Line::Done { sequence })),
+        1 => packet_id().prop_map(|packet_id| encoded(Line::Held { packet_id })),
+        1 => packet_id().prop_map(|packet_id| encoded(Line::Released { packet_id })),
+        1 => Just(encoded(Line::SessionBegan)),
+        2 => (sequence(), packet_id(), rank())
+            .prop_map(|(sequence, packet_id, rank)| encoded(Line::Taken { sequence, packet_id, rank })),
+        1 => (sequence(), packet_id())
+            .prop_map(|(sequence, packet_id)| encoded(Line::Next { sequence, packet_id })),
+        1 => prop::collection::vec(any::<u8>(), 1..30),
+    ]
 }
 
 proptest! {
@@ -175,6 +239,22 @@ proptest! {
         changed.extend(bytes);
         let (told, _) = unsent(changed).expect("a torn tail: no checksum fits");
         prop_assert!(told.is_empty());
+    }
+
+    /// What opens is a session, and is the same when it was written anew; the rest is salvaged.
+    #[test]
+    fn any_records_give_an_error_or_a_session(
+        batches in prop::collection::vec(prop::collection::vec(any_line(), 1..4), 0..8),
+    ) {
+        let batches: Vec<_> = batches.iter().map(|lines| lines.concat()).collect();
+        let disk = FaultyDisk::with_file(path(), forged(&batches));
+        if open(&disk).is_err() {
+            salvage_on(&disk, path(), CLIENT_ID).expect("each batch is readable");
+        }
+        let (mut outbox, restored) = open(&disk).expect("it was salvaged");
+        outbox.compact().expect("no fault");
+        let (_, again) = open(&disk.after(Crash::PowerLost)).expect("an outbox");
+        prop_assert_eq!(Model::of(&again), Model::of(&restored));
     }
 
     #[test]

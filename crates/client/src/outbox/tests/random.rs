@@ -54,6 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let fault = prop_oneof![
         Just(Fault::Error),
         Just(Fault::ShortWrite),
+        Just(Fault::LateWrite),
         Just(Fault::Stop)
     ];
     prop_oneof![
