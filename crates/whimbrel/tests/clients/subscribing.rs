@@ -188,11 +188,20 @@ fn a_reader_that_has_gone_is_a_quiet_end() {
 fn a_reader_that_does_not_read_holds_back_the_messages_and_none_is_lost() {
     let server = Server::start(&[]);
     let mut subscriber = server.subscribe(&["-t", "a", "-q", "1", "-C", "2000"]);
-    // Twenty megabytes, of which the pipe holds 64 KiB.
-    let line = "x".repeat(10_000);
+    // Sixty megabytes, of which the pipe holds 64 KiB.
+    let line = "x".repeat(30_000);
     let lines = format!("{line}\n").repeat(2_000);
     let ended = server.run_with_input("pub", &["-t", "a", "-q", "1", "-l"], lines.as_bytes());
     ended.expect(0, "");
+    #[cfg(target_os = "linux")]
+    {
+        let status = format!("/proc/{}/status", subscriber.child().id());
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let (_, peak) = status.split_once("VmHWM:").expect("its peak");
+        let peak_kib = peak.split_whitespace().next().expect("a number");
+        let peak_kib: u64 = peak_kib.parse().expect("a number");
+        assert!(peak_kib < 50_000, "{peak_kib} KiB");
+    }
     let mut stdout = subscriber.child().stdout.take().expect("piped");
     let mut shown = String::new();
     stdout.read_to_string(&mut shown).expect("text");
