@@ -116,7 +116,9 @@ impl Connection {
         mut is_enough: impl FnMut(&ConnectionError) -> Option<Failure>,
     ) -> Failure {
         let mut state = self.client.state();
-        state.mark_unchanged();
+        if let ConnectionState::Closed(closed) = &*state.borrow_and_update() {
+            return self.closed(closed);
+        }
         loop {
             if state.changed().await.is_err() {
                 return self.closed(&Closed::DriverDropped);

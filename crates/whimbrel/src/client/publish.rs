@@ -17,7 +17,7 @@ use whimbrel_client::codec::topic::{TopicName, TopicNameBuf};
 use whimbrel_client::codec::{MessageProperties, ProtocolVersion, QoS};
 use whimbrel_client::{ConnectionError, PublishError, Receipt};
 
-use super::connection::{Connection, Ending, Voice};
+use super::connection::{self, Connection, Ending, Voice};
 use super::interrupt::Interrupt;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::property::{self, Packet};
@@ -338,7 +338,10 @@ async fn repeated(
         progress.note_delivered();
         connection.voice().debug(|| {
             let length = payload.len();
-            format!("published {length} bytes to {topic}: {reason}")
+            format!(
+                "published {length} bytes to {topic}: {}",
+                connection::words(reason, None)
+            )
         });
     }
     Ok(())
