@@ -1,6 +1,7 @@
 //! [`Options`]: whom to connect to, and as whom.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
@@ -294,6 +295,14 @@ impl Options {
     #[must_use]
     pub fn socket_options(mut self, options: StreamOptions) -> Self {
         self.net.stream = options;
+        self
+    }
+
+    /// The address of this machine to connect from; by default the system's routes decide. TCP only, with what goes on top
+    /// of it.
+    #[must_use]
+    pub fn local_address(mut self, address: IpAddr) -> Self {
+        self.net.local = Some(address);
         self
     }
 

@@ -1,6 +1,10 @@
 //! The client's side of a connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::SockRef;
 use tokio::{
@@ -30,6 +34,9 @@ pub struct Connect {
     /// Options of the TCP connection, set before its handshake begins, also when TLS or WebSocket
     /// go on top of it. A Unix socket has none of them.
     pub stream: StreamOptions,
+    /// The address of this machine to connect from, over TCP; `None`, the default, leaves it to the system's routes. Of
+    /// a name's addresses only those of its family are tried.
+    pub local: Option<IpAddr>,
     /// The whole time a connect may take: name look-up, all addresses of the name, and the
     /// handshakes of TLS and WebSocket. Default 10 s: three tries of a SYN, which the system
     /// repeats after 1 s and 3 s.
@@ -101,7 +108,16 @@ impl Connect {
             }
             Err(_) => return Err(self.timed_out(address, ConnectStage::Tcp)),
         };
-        match first_success(&remotes, deadline, |remote| open(remote, self.stream)).await {
+        let remotes: Vec<_> = remotes
+            .into_iter()
+            .filter(|remote| self.reaches(remote))
+            .collect();
+        if let (Some(local), true) = (self.local, remotes.is_empty()) {
+            let address = address.clone();
+            return Err(ConnectError::LocalFamily { address, local });
+        }
+        let attempt = |remote| open(remote, self.local, self.stream);
+        match first_success(&remotes, deadline, attempt).await {
             Ok(stream) => Ok(stream),
             Err(Failure::Io { remote, source }) => Err(ConnectError::Connect { remote, source }),
             Err(Failure::TimedOut) => Err(self.timed_out(address, ConnectStage::Tcp)),
@@ -158,6 +174,11 @@ impl Connect {
         }
     }
 
+    fn reaches(&self, remote: &SocketAddr) -> bool {
+        self.local
+            .is_none_or(|local| local.is_ipv6() == remote.is_ipv6())
+    }
+
     fn timed_out(&self, address: &Address, stage: ConnectStage) -> ConnectError {
         ConnectError::TimedOut {
             address: address.clone(),
@@ -171,6 +192,7 @@ impl Default for Connect {
     fn default() -> Self {
         Self {
             stream: StreamOptions::default(),
+            local: None,
             timeout: Duration::from_secs(10),
         }
     }
@@ -206,13 +228,20 @@ async fn first_success<T, F: Future<Output = io::Result<T>>>(
     Err(last)
 }
 
-async fn open(remote: SocketAddr, options: StreamOptions) -> io::Result<TcpStream> {
+async fn open(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    options: StreamOptions,
+) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv6() {
         TcpSocket::new_v6()?
     } else {
         TcpSocket::new_v4()?
     };
     options.apply(&SockRef::from(&socket))?;
+    if let Some(local) = local {
+        socket.bind(SocketAddr::new(local, 0))?;
+    }
     Ok(TcpStream::new(socket.connect(remote).await?, remote))
 }
 

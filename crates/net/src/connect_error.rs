@@ -2,7 +2,11 @@
 
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -34,6 +38,16 @@ pub enum ConnectError {
         remote: SocketAddr,
         /// The system's answer.
         source: io::Error,
+    },
+    /// None of the host's addresses is of the family of [`Connect::local`](crate::Connect::local).
+    #[error(
+        "{address} has no address that {local} can connect to, connect from an address of the other family"
+    )]
+    LocalFamily {
+        /// The address that was asked for.
+        address: Address,
+        /// The address of this machine.
+        local: IpAddr,
     },
     /// The time ran out.
     #[error("no connection to {address} within {limit:?}, {stage}")]

@@ -17,6 +17,27 @@ async fn each_end_knows_the_other() {
 }
 
 #[tokio::test]
+#[cfg(target_os = "linux")]
+async fn the_local_address_is_the_one_asked_for() {
+    // The whole of 127.0.0.0/8 is this machine.
+    let local = std::net::IpAddr::from([127, 0, 0, 2]);
+    let mut connect = Connect::default();
+    connect.local = Some(local);
+    let (client, server) = pair(&ListenOptions::default(), connect).await;
+    assert_eq!(server.peer_addr().ip(), local);
+    assert_eq!(client.local_addr().unwrap().ip(), local);
+}
+
+#[tokio::test]
+async fn a_local_address_of_the_other_family_reaches_nothing() {
+    let mut connect = Connect::default();
+    connect.local = Some(std::net::IpAddr::from([0_u16; 8]));
+    let error = connect.connect_tcp(&Address::from(loopback())).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::LocalFamily { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn bytes_travel_both_ways_and_shutdown_ends_them() {
     let (mut client, mut server) = pair(&ListenOptions::default(), Connect::default()).await;
     let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();

@@ -107,21 +107,36 @@ impl Connection {
 
     /// Tells of lost connections and of new ones until there will be none, and says why.
     pub(crate) async fn watch(&self) -> Failure {
+        self.watch_losses(|_| None).await
+    }
+
+    /// The same, until `is_enough` of the losses.
+    pub(crate) async fn watch_losses(
+        &self,
+        mut is_enough: impl FnMut(&ConnectionError) -> Option<Failure>,
+    ) -> Failure {
         let mut state = self.client.state();
-        state.mark_unchanged();
+        if let ConnectionState::Closed(closed) = &*state.borrow_and_update() {
+            return self.closed(closed);
+        }
         loop {
             if state.changed().await.is_err() {
                 return self.closed(&Closed::DriverDropped);
             }
             match &*state.borrow_and_update() {
                 ConnectionState::Closed(closed) => return self.closed(closed),
-                ConnectionState::Waiting { error, delay, .. } => self.voice.warn(|| {
-                    format!(
-                        "{}; trying again in {:.1} s",
-                        self.describe(error),
-                        delay.as_secs_f32()
-                    )
-                }),
+                ConnectionState::Waiting { error, delay, .. } => {
+                    if let Some(failure) = is_enough(error) {
+                        return failure;
+                    }
+                    self.voice.warn(|| {
+                        format!(
+                            "{}; trying again in {:.1} s",
+                            self.describe(error),
+                            delay.as_secs_f32()
+                        )
+                    });
+                }
                 ConnectionState::Connected(established) => {
                     self.voice.debug(|| describe(established));
                 }

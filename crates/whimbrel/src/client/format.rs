@@ -2,6 +2,8 @@
 
 mod clock;
 mod json;
+#[cfg(test)]
+mod laws;
 mod parse;
 mod render;
 

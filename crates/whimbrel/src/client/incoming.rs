@@ -9,6 +9,8 @@ use whimbrel_client::{ManualSubscription, Message, SubscribeError, Subscription,
 use super::format::Arrived;
 
 /// The messages of a subscription, and of those that an earlier process has made in the same session.
+///
+/// Dropped, it leaves the subscriptions to the session: whatever ends the command, the next one goes on with them.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     /// `None` where nothing new was subscribed to.
@@ -72,16 +74,6 @@ impl Incoming {
             .map_or(0, ManualSubscription::dropped)
     }
 
-    /// Takes no more, and leaves the subscriptions to the session.
-    pub(crate) fn detach(self) {
-        if let Some(subscription) = self.subscription {
-            subscription.detach();
-        }
-        if let Some(unclaimed) = self.unclaimed {
-            unclaimed.detach();
-        }
-    }
-
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
         if let Some(subscription) = &mut self.subscription
             && let Poll::Ready(taken) = subscription.poll_recv(cx)
@@ -95,6 +87,17 @@ impl Incoming {
                 _ => Poll::Pending,
             },
             None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(subscription) = self.subscription.take() {
+            subscription.detach();
+        }
+        if let Some(unclaimed) = self.unclaimed.take() {
+            unclaimed.detach();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `whimbrel pub`.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,9 +15,9 @@ use tokio::io::BufReader;
 use whimbrel_client::codec::bytes::Bytes;
 use whimbrel_client::codec::topic::{TopicName, TopicNameBuf};
 use whimbrel_client::codec::{MessageProperties, ProtocolVersion, QoS};
-use whimbrel_client::{PublishError, Receipt};
+use whimbrel_client::{ConnectionError, PublishError, Receipt};
 
-use super::connection::{Connection, Ending, Voice};
+use super::connection::{self, Connection, Ending, Voice};
 use super::interrupt::Interrupt;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::property::{self, Packet};
@@ -237,18 +238,19 @@ async fn run(
         made = connection.made() => made.map(|_| ())?,
         () = interrupt.next() => return Err(Failure::Runtime("interrupted".to_owned())),
     }
+    let progress = Progress::default();
     let publishing = async {
         match source {
-            Source::Lines => lines(&connection, envelope).await,
+            Source::Lines => lines(&connection, envelope, &progress).await,
             Source::Message(payload) => {
-                let RepeatOf { times, delay } = arguments.repeat_of();
-                repeat(&connection, envelope, &payload, times, delay).await
+                let repeat = arguments.repeat_of();
+                repeated(&connection, envelope, &payload, repeat, &progress).await
             }
         }
     };
     let (outcome, ending) = tokio::select! {
         outcome = publishing => (outcome, Ending::Done),
-        failure = connection.watch() => return Err(failure),
+        failure = connection.watch_losses(|error| progress.is_stuck(error)) => return Err(failure),
         // What was accepted is still delivered.
         () = interrupt.next() => (Ok(()), Ending::Interrupted),
     };
@@ -278,33 +280,79 @@ impl PublishArguments {
     }
 }
 
-/// Publishes one message `times` over, each when the one before is delivered.
-async fn repeat(
+/// What has arrived, to tell a server that ends the connection for a message from one that is away.
+#[derive(Debug, Default)]
+struct Progress {
+    delivered: Cell<u64>,
+    /// At the last loss.
+    delivered_before: Cell<u64>,
+    /// Since then, in a row.
+    losses: Cell<u32>,
+}
+
+impl Progress {
+    fn note_delivered(&self) {
+        self.delivered.set(self.delivered.get() + 1);
+    }
+
+    /// Whether the server has ended one connection after the other without taking a message.
+    fn is_stuck(&self, error: &ConnectionError) -> Option<Failure> {
+        let was_connected = matches!(
+            error,
+            ConnectionError::Closed | ConnectionError::Io(_) | ConnectionError::Disconnected(_)
+        );
+        if !was_connected
+            || self.delivered_before.replace(self.delivered.get()) != self.delivered.get()
+        {
+            self.losses.set(0);
+            return None;
+        }
+        self.losses.set(self.losses.get() + 1);
+        (self.losses.get() >= LOSSES_MAX).then(|| {
+            Failure::Runtime(
+                "the server ends the connection whenever the message comes: it may be larger than the server accepts; \
+                 with -V 5 it may say why"
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+/// Publishes one message again and again, each time when the one before is delivered.
+async fn repeated(
     connection: &Connection,
     envelope: &Envelope,
     payload: &Bytes,
-    times: u64,
-    delay: Duration,
+    repeat: RepeatOf,
+    progress: &Progress,
 ) -> Result<(), Failure> {
-    for index in 0..times {
-        if index > 0 && !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+    for index in 0..repeat.times {
+        if index > 0 && !repeat.delay.is_zero() {
+            tokio::time::sleep(repeat.delay).await;
         }
         let topic = envelope.topic.as_str();
         let reason = envelope
             .message(connection, payload.clone())
             .await
             .map_err(|error| connection.not_published(topic, &error))?;
+        progress.note_delivered();
         connection.voice().debug(|| {
             let length = payload.len();
-            format!("published {length} bytes to {topic}: {reason}")
+            format!(
+                "published {length} bytes to {topic}: {}",
+                connection::words(reason, None)
+            )
         });
     }
     Ok(())
 }
 
 /// Publishes each line, without waiting for the one before. Ends when the input has ended and everything is acknowledged.
-async fn lines(connection: &Connection, envelope: &Envelope) -> Result<(), Failure> {
+async fn lines(
+    connection: &Connection,
+    envelope: &Envelope,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let mut lines = Lines::new(BufReader::with_capacity(BUFFER_BYTES, tokio::io::stdin()));
     // Bounded by RECEIPTS_MAX: beyond it no line is read.
     let mut receipts: VecDeque<Receipt> = VecDeque::new();
@@ -315,6 +363,7 @@ async fn lines(connection: &Connection, envelope: &Envelope) -> Result<(), Failu
         let line = tokio::select! {
             biased;
             outcome = next_outcome(&mut receipts), if !receipts.is_empty() => {
+                progress.note_delivered();
                 refused.note(connection, envelope, outcome)?;
                 continue;
             }
@@ -405,6 +454,9 @@ impl FromStr for Seconds {
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Connections that end without a message having arrived, before it is the message that is taken for the reason.
+const LOSSES_MAX: u32 = 5;
 
 /// Lines that are published and not known to have arrived, at most. The bytes are bounded by the client's own queue.
 const RECEIPTS_MAX: usize = 8_192;

@@ -25,8 +25,9 @@ impl Removal {
         connection: &Connection,
         topic: &TopicName,
     ) -> Result<(), Failure> {
+        // With QoS 0: a client that waits for acknowledgements has to read on, and messages would give way.
         let empty = connection.client.publish(topic, "");
-        let enqueued = empty.qos(QoS::AtLeastOnce).retain(true).enqueue().await;
+        let enqueued = empty.qos(QoS::AtMostOnce).retain(true).enqueue().await;
         let receipt = enqueued.map_err(|error| connection.not_published(topic.as_str(), &error))?;
         self.receipts.push_back((topic.to_owned(), receipt));
         if self.expected.len() < ECHOES_MAX {
@@ -43,7 +44,7 @@ impl Removal {
         payload.is_empty() && self.expected.remove(topic) && !self.expected.is_empty()
     }
 
-    /// Waits until the server has taken all of it.
+    /// Waits until all of it is written.
     pub(crate) async fn settle(&mut self, connection: &Connection) -> Result<(), Failure> {
         while !self.receipts.is_empty() {
             self.settle_next(connection).await?;
@@ -64,8 +65,8 @@ impl Removal {
     }
 }
 
-/// Removals under way at a time.
-const RECEIPTS_MAX: usize = 256;
+/// Removals that are not written yet, at a time.
+const RECEIPTS_MAX: usize = 1_024;
 
 /// Topics that are remembered: beyond it the command may take its own removal for the first fresh message.
 const ECHOES_MAX: usize = 100_000;

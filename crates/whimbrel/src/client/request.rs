@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use tokio::time::Instant;
-use whimbrel_client::Subscription;
 use whimbrel_client::codec::topic::{TopicName, TopicNameBuf};
 use whimbrel_client::codec::{MessageProperties, ProtocolVersion};
 
 use super::connection::{Connection, Ending, Voice};
-use super::incoming;
+use super::incoming::{self, Incoming};
 use super::interrupt::Interrupt;
 use super::output::{FORMAT_HELP, Output, OutputArguments};
 use super::property::{self, Packet, Value};
@@ -203,14 +202,15 @@ async fn ask(
     let subscribe = connection
         .client
         .subscribe(question.response_topic.as_str());
-    let subscription = subscribe.qos(qos).await;
-    let mut subscription = subscription.map_err(|error| connection.not_subscribed(&error))?;
+    let subscription = subscribe.qos(qos).manual_acks().await;
+    let subscription = subscription.map_err(|error| connection.not_subscribed(&error))?;
+    let mut incoming = Incoming::new(Some(subscription), None);
     let publish = connection.client.publish(&question.topic, question.payload);
     let publish = publish.qos(qos).properties(question.properties);
     let not_published = |error| connection.not_published(question.topic.as_str(), &error);
     let mut receipt = publish.enqueue().await.map_err(not_published)?;
     // The answer may come before the acknowledgement; a refusal is told at once.
-    let answered = answer(arguments, connection, &mut subscription);
+    let answered = answer(arguments, connection, &mut incoming);
     tokio::pin!(answered);
     tokio::select! {
         biased;
@@ -224,14 +224,14 @@ async fn ask(
 async fn answer(
     arguments: &RequestArguments,
     connection: &Connection,
-    subscription: &mut Subscription,
+    incoming: &mut Incoming,
 ) -> Result<(), Failure> {
-    let message = loop {
-        match subscription.recv().await {
-            Some(message) if arguments.fresh_only && message.retain() => {}
-            Some(message) => break message,
+    let taken = loop {
+        match incoming.next().await {
+            Some(taken) if arguments.fresh_only && taken.message().retain() => taken.finish(),
+            Some(taken) => break taken,
             None => {
-                return Err(match subscription.ended() {
+                return Err(match incoming.ended() {
                     Some(error) => connection.not_subscribed(&error),
                     None => connection.watch().await,
                 });
@@ -239,8 +239,10 @@ async fn answer(
         }
     };
     let mut output = Output::new(&arguments.output, connection.voice());
-    output.render(&incoming::arrived(&message, None));
-    match output.flush().await {
+    output.render(&incoming::arrived(taken.message(), None));
+    let flushed = output.flush().await;
+    taken.finish();
+    match flushed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Runtime(format!(
             "cannot write to standard output: {error}"
         ))),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -46,6 +47,16 @@ pub(crate) struct ServerArguments {
     /// Connect through this Unix socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "url_option", "host", "port"], allow_hyphen_values = true)]
     unix: Option<PathBuf>,
+
+    /// The address of this machine to connect from
+    #[arg(
+        short = 'A',
+        long = "bind",
+        value_name = "ADDRESS",
+        conflicts_with = "unix",
+        allow_hyphen_values = true
+    )]
+    bind: Option<IpAddr>,
 
     /// The MQTT version: 31, 311 or 5 [default: 311, and 5 where an option needs it; of rr 5]
     #[arg(
@@ -284,6 +295,9 @@ impl ServerArguments {
             let number = RandomState::new().hash_one(std::process::id());
             options = options.client_id(format!("whim-{number:016x}"));
         }
+        if let Some(address) = self.bind {
+            options = options.local_address(address);
+        }
         if let Some(name) = &self.username {
             options = options.username(name.as_str());
         }
@@ -299,6 +313,7 @@ impl ServerArguments {
         options = options
             .keep_alive_secs(self.keepalive)
             .topic_alias_max(0)
+            .receive_bytes_max(RECEIVE_BYTES_MAX)
             .packet_size_max(PACKET_SIZE_MAX)
             .disconnect_timeout(DISCONNECT_TIMEOUT)
             .reconnect(Reconnect::default());
@@ -382,6 +397,9 @@ const TLS_PORT: u16 = 8883;
 
 /// The largest there is: whoever subscribes at a terminal wants to see what is sent.
 const PACKET_SIZE_MAX: NonZeroU32 = NonZeroU32::new(268_435_455 + 5).expect("not 0");
+
+/// What is read ahead of a slow output.
+const RECEIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long the end waits for acknowledgements.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -176,6 +176,7 @@ impl SubscribeArguments {
         }
         let subscribe = subscribe
             .qos(will::qos(self.qos))
+            .capacity(CAPACITY)
             .no_local(self.no_local)
             .retain_as_published(self.retain_as_published)
             .retain_handling(match self.retain_handling {
@@ -248,10 +249,7 @@ async fn run(
                 Some(error) => connection.not_subscribed(&error),
                 None => connection.watch().await,
             }),
-            Shown::Enough | Shown::OutputGone => {
-                incoming.detach();
-                Ok(())
-            }
+            Shown::Enough | Shown::OutputGone => Ok(()),
         }
     };
     let ending = tokio::select! {
@@ -368,6 +366,9 @@ pub(crate) async fn until(due: Option<Instant>) {
 
 /// The exit status of `-W`, as mosquitto_sub has it.
 pub(crate) const TIMED_OUT: u8 = 27;
+
+/// Messages that are read ahead of a slow output, if their bytes do not bound them before.
+const CAPACITY: usize = 16_384;
 
 /// Messages that are written together.
 const UNWRITTEN_MAX: usize = 1_024;

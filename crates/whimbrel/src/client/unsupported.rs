@@ -9,14 +9,6 @@ use crate::failure::Failure;
 /// Hidden, so that they are known and not offered.
 #[derive(Args, Debug)]
 pub(crate) struct UnsupportedArguments {
-    #[arg(
-        short = 'A',
-        hide = true,
-        value_name = "ADDRESS",
-        allow_hyphen_values = true
-    )]
-    bind: Option<OsString>,
-
     #[arg(short = 'S', hide = true)]
     srv: bool,
 
@@ -50,10 +42,6 @@ impl UnsupportedArguments {
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         let keyform_is_other = self.keyform.as_ref().is_some_and(|form| form != "pem");
         let refused = [
-            (
-                self.bind.is_some(),
-                "-A is not supported: the system chooses the address to connect from, by its routes",
-            ),
             (
                 self.srv,
                 "-S is not supported: SRV records are not looked up, name the host with -h",

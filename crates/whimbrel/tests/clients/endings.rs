@@ -1,8 +1,9 @@
 //! Exit statuses and messages: what a script and a person learn when something is wrong.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::{Ended, Server, WHIMBREL};
 
@@ -67,8 +68,7 @@ fn a_command_line_that_cannot_be_meant_is_one_line_and_status_1() {
 #[test]
 fn what_is_not_supported_is_refused_by_its_name() {
     for option in [
-        &["-A", "127.0.0.1"][..],
-        &["-S"],
+        &["-S"][..],
         &["--psk", "12"],
         &["--psk-identity", "x"],
         &["--ciphers", "x"],
@@ -102,12 +102,18 @@ fn nobody_listens_and_status_is_1() {
     run(&["sub", "-h", "host.invalid", "-t", "a"]).fails(1, &["host.invalid"]);
 }
 
-/// A server that takes one connection and answers CONNECT with this; the thread ends with the body of CONNECT.
-fn answering(connack: &'static [u8]) -> (String, std::thread::JoinHandle<Vec<u8>>) {
+/// A CONNECT that has come.
+struct Connect {
+    body: Vec<u8>,
+    from: SocketAddr,
+}
+
+/// A server that takes one connection and answers CONNECT with this; the thread ends with what has come.
+fn answering(connack: &'static [u8]) -> (String, std::thread::JoinHandle<Connect>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port().to_string();
     let thread = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a connection");
+        let (mut stream, from) = listener.accept().expect("a connection");
         let mut head = [0; 2];
         stream.read_exact(&mut head).expect("CONNECT");
         let mut rest = vec![0; usize::from(head[1])];
@@ -115,7 +121,7 @@ fn answering(connack: &'static [u8]) -> (String, std::thread::JoinHandle<Vec<u8>
         stream.write_all(connack).expect("it reads");
         // Until the client has gone.
         let _ = stream.read_to_end(&mut Vec::new());
-        rest
+        Connect { body: rest, from }
     });
     (port, thread)
 }
@@ -150,7 +156,7 @@ fn a_password_may_be_in_a_file() {
     let command = ["pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", &port];
     let ended = run(&[&command[..], &["-u", "joe", "--pw-file", file]].concat());
     ended.fails(5, &["not authorized"]);
-    let connect = thread.join().expect("no panic");
+    let connect = thread.join().expect("no panic").body;
     let end = "\0\u{3}joe\0\u{a}p\u{e4}ss word".as_bytes();
     assert!(connect.ends_with(end), "{connect:x?}");
     let missing = run(&[
@@ -163,6 +169,20 @@ fn a_password_may_be_in_a_file() {
         "/nowhere/to/be/found",
     ]);
     missing.fails(1, &["--pw-file", "/nowhere/to/be/found"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_address_to_connect_from_may_be_chosen() {
+    // The whole of 127.0.0.0/8 is this machine.
+    let (port, thread) = answering(b"\x20\x02\x00\x03");
+    let command = ["pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", &port];
+    run(&[&command[..], &["-A", "127.0.0.3"]].concat()).fails(3, &["server unavailable"]);
+    let from = thread.join().expect("no panic").from;
+    assert_eq!(from.ip().to_string(), "127.0.0.3");
+    let other_family = run(&[&command[..], &["-A", "::1"]].concat());
+    other_family.fails(1, &["::1", "other family"]);
+    run(&["sub", "-t", "a", "-A", "host"]).fails(1, &["--bind"]);
 }
 
 #[test]
@@ -194,8 +214,12 @@ fn a_subscriber_waits_for_a_server_that_comes_back() {
     let mut subscriber = server.start_client("sub", &["-t", "a", "-C", "1"], "subscribed to a");
     drop(server);
     subscriber.wait_for("trying again");
+    let interrupted = Instant::now();
     subscriber.signal("INT");
     assert_eq!(subscriber.wait().status, 0);
+    // Nothing is to be delivered that would be worth waiting for.
+    let waited = interrupted.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
 }
 
 #[test]

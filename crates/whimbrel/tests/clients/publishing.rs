@@ -170,6 +170,22 @@ fn what_the_server_refuses_is_told_with_its_code() {
 }
 
 #[test]
+fn a_message_for_which_the_server_leaves_is_given_up() {
+    let server = Server::start(&["--packet-size", "1k"]);
+    let file = tempfile::NamedTempFile::new().expect("room");
+    std::fs::write(file.path(), [b'x'; 2_000]).expect("room");
+    let file = file.path().to_str().expect("a name of text");
+    let large = ["-t", "a", "-q", "1", "-f", file];
+    let ended = server.run("pub", &large);
+    assert_eq!(ended.status, 1, "{ended:?}");
+    let last = ended.stderr.lines().last().expect("a line");
+    assert!(last.contains("larger than the server accepts"), "{ended:?}");
+    // MQTT 5 says it before.
+    let ended = server.run("pub", &[&large[..], &["-V", "5"]].concat());
+    ended.fails(1, &["larger than the server accepts"]);
+}
+
+#[test]
 fn a_topic_and_the_server_may_be_a_url() {
     let server = Server::start(&[]);
     let subscriber = server.subscribe(&["-t", "from/a url", "-C", "1"]);

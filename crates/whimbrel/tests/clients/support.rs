@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// `whimbrel serve` on a free port, killed at the end.
@@ -68,6 +69,29 @@ impl Server {
             stdout: output.stdout,
             stderr: String::from_utf8(output.stderr).expect("text"),
         }
+    }
+
+    /// Publishes retained messages `x` to `r/0` and so on, on one connection: `pub` has one topic.
+    pub(crate) fn retain(&self, count: usize) {
+        let port: u16 = self.port.parse().expect("a port");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        // CONNECT of MQTT 3.1.1 with the client id "r".
+        let mut packets = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01r".to_vec();
+        for number in 0..count {
+            let topic = format!("r/{number}");
+            let length = u8::try_from(topic.len()).expect("short");
+            packets.extend([0x31, 2 + length + 1, 0, length]);
+            packets.extend_from_slice(topic.as_bytes());
+            packets.push(b'x');
+        }
+        // PINGREQ: its answer comes after the others are taken.
+        packets.extend([0xC0, 0]);
+        stream.write_all(&packets).expect("it reads");
+        let mut answers = [0; 6];
+        stream
+            .read_exact(&mut answers)
+            .expect("CONNACK and PINGRESP");
+        assert_eq!(answers, [0x20, 2, 0, 0, 0xD0, 0]);
     }
 
     /// Publishes, and wants it to be acknowledged.
