@@ -223,7 +223,7 @@ fn faults(shared: &Shared, timeline: &Timeline, findings: &Findings) -> Vec<Stri
         ));
     }
     if timeline.timed_out {
-        let limit = shared.options.timeout().as_secs_f64();
+        let limit = shared.options.time_limit().as_secs_f64();
         faults.push(format!(
             "the time of {limit} s was up before all was done; --timeout gives it more"
         ));

@@ -16,7 +16,8 @@ use crate::server::Server;
 fn with_fault(fault: Fault, scenario: Scenario, change: impl FnOnce(&mut Options)) -> Report {
     let server = Server::start();
     let mut options = options(proxy(server.address, fault), scenario);
-    options.stall = Duration::from_millis(500);
+    // Long enough for a busy machine to be no fault.
+    options.stall = Duration::from_millis(1_500);
     change(&mut options);
     run(&options, |_| {}).expect("it runs")
 }
