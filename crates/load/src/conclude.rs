@@ -223,7 +223,7 @@ fn faults(shared: &Shared, timeline: &Timeline, findings: &Findings) -> Vec<Stri
         ));
     }
     if timeline.timed_out {
-        let limit = shared.options.timeout().as_secs_f64();
+        let limit = shared.options.time_limit().as_secs_f64();
         faults.push(format!(
             "the time of {limit} s was up before all was done; --timeout gives it more"
         ));
@@ -305,3 +305,122 @@ fn rate(count: u64, seconds: f64) -> f64 {
 const BUSY_MAX: f64 = 0.9;
 const SEND_DELAY_MAX_US: f64 = 1_000.0;
 const RATE_SHARE_MIN: f64 = 0.99;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Idle, Options};
+
+    fn shared(scenario: Scenario) -> Shared {
+        let broker: whimbrel_net::Address = "tcp://127.0.0.1:1883".parse().expect("an address");
+        Shared::new(Options::new(broker.clone(), scenario), broker)
+    }
+
+    fn messages(shape: Shape) -> Scenario {
+        Scenario::Messages(Messages {
+            shape,
+            publishers: 2,
+            subscribers: 2,
+            qos: QoS::AtLeastOnce,
+            qos_sub: QoS::AtLeastOnce,
+            size: 64,
+            amount: Amount::Messages(10),
+            pace: Pace::Rate(100.0),
+        })
+    }
+
+    #[test]
+    fn a_generator_without_time_left_is_told() {
+        let shared = shared(Scenario::Idle(Idle {
+            clients: 1,
+            duration: std::time::Duration::ZERO,
+        }));
+        let told = |busy: &[f64]| {
+            let generator = GeneratorFigures {
+                threads: busy.len(),
+                busy: busy.to_vec(),
+            };
+            warnings(&shared, &Timeline::default(), &generator, None)
+        };
+        assert_eq!(told(&[]), [""; 0]);
+        assert_eq!(told(&[0.2, 0.89]), [""; 0]);
+        let warnings = told(&[0.95, 0.2]);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("busy for 95 %"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_generator_that_was_late_or_slow_is_told() {
+        let shared = shared(messages(Shape::Pairs));
+        let generator = GeneratorFigures {
+            threads: 1,
+            busy: Vec::new(),
+        };
+        let told = |send_delay_us: u64, published: u64| {
+            let mut meter = Meter::new();
+            meter.latency.note(0, 1_000);
+            meter.send_delay.note(0, send_delay_us * 1_000);
+            meter.published = published;
+            let Scenario::Messages(messages) = &shared.options.scenario else {
+                panic!("it was made of messages");
+            };
+            let timeline = Timeline {
+                to: 1_000_000_000,
+                ..Timeline::default()
+            };
+            let figures = traffic(&shared, &timeline, messages, &meter);
+            warnings(&shared, &timeline, &generator, Some(&figures))
+        };
+        assert_eq!(told(100, 100), [""; 0]);
+        assert!(told(5_000, 100)[0].contains("late itself"));
+        assert!(told(100, 50)[0].contains("50 messages a second went out where 100 were to"));
+    }
+
+    #[test]
+    fn wrong_order_is_a_fault_unless_the_subscription_is_shared() {
+        let findings = Findings {
+            out_of_order: 3,
+            ..Findings::default()
+        };
+        let of = |shape| faults(&shared(messages(shape)), &Timeline::default(), &findings);
+        assert_eq!(of(Shape::Pairs), ["3 deliveries out of order"]);
+        assert_eq!(of(Shape::Shared), [""; 0]);
+    }
+
+    #[test]
+    fn every_finding_is_a_fault() {
+        let shared = shared(messages(Shape::FanIn));
+        let with = |change: fn(&mut Findings)| {
+            let mut findings = Findings::default();
+            change(&mut findings);
+            faults(&shared, &Timeline::default(), &findings).len()
+        };
+        assert_eq!(with(|_| ()), 0);
+        for change in [
+            (|findings| findings.lost = 1) as fn(&mut Findings),
+            |findings| findings.duplicates = 1,
+            |findings| findings.out_of_order = 1,
+            |findings| findings.corrupt = 1,
+            |findings| findings.strays = 1,
+            |findings| findings.wrong_qos = 1,
+            |findings| findings.unacknowledged = 1,
+            |findings| findings.refused = 1,
+            |findings| findings.failed_connections = 1,
+            |findings| findings.lost_connections = 1,
+        ] {
+            assert_eq!(with(change), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_counted_by_the_sums() {
+        let shared = shared(messages(Shape::Pairs));
+        shared.live.sent.store(10, Relaxed);
+        shared.live.owed.store(20, Relaxed);
+        shared.live.fresh.store(17, Relaxed);
+        shared.live.acknowledged.store(9, Relaxed);
+        let mut findings = Findings::default();
+        count_missing(&shared, &mut findings);
+        assert_eq!((findings.lost, findings.unacknowledged), (3, 1));
+    }
+}

@@ -90,7 +90,7 @@ impl<'a> Director<'a> {
             shared,
             show,
             shown: Progress::of(&shared.live, Stage::Connecting, Duration::ZERO, clients),
-            deadline: shared.options.timeout(),
+            deadline: shared.options.time_limit(),
             stalls: vec![Stall::default(); shared.windows.len()],
             timeline: Timeline {
                 usage_before,
@@ -221,8 +221,10 @@ impl<'a> Director<'a> {
         self.wait(Stage::Fetching, patience, |live| {
             live.lost.load(Relaxed) > 0 || live.fetched.load(Relaxed) >= subscribers
         });
+        // What is measured ends here; who clears is not to be taken for a repeat.
+        self.mark_end()?;
         self.settle();
-        self.end()?;
+        shared.enter(Phase::Draining);
         if retained.afterwards == Afterwards::Clear {
             let cleared = self.wait(Stage::Clearing, patience, |live| {
                 live.cleared.load(Relaxed) >= publishers
@@ -266,9 +268,14 @@ impl<'a> Director<'a> {
 
     /// The measured time ends.
     fn end(&mut self) -> Result<(), RunError> {
+        self.mark_end()?;
+        self.shared.enter(Phase::Draining);
+        Ok(())
+    }
+
+    fn mark_end(&mut self) -> Result<(), RunError> {
         self.timeline.to = self.shared.clock.nanos();
         self.timeline.usage_to = self.usage()?;
-        self.shared.enter(Phase::Draining);
         Ok(())
     }
 

@@ -274,7 +274,7 @@ impl Options {
     }
 
     /// How long the whole run may take.
-    pub(crate) fn timeout(&self) -> Duration {
+    pub(crate) fn time_limit(&self) -> Duration {
         let asked_for = match &self.scenario {
             Scenario::Idle(idle) => idle.duration,
             Scenario::Messages(Messages {
@@ -532,8 +532,8 @@ mod tests {
                 duration: hour,
             }),
         );
-        assert!(options.timeout() > hour);
+        assert!(options.time_limit() > hour);
         options.timeout = Some(Duration::from_secs(1));
-        assert_eq!(options.timeout(), Duration::from_secs(1));
+        assert_eq!(options.time_limit(), Duration::from_secs(1));
     }
 }

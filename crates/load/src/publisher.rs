@@ -105,6 +105,10 @@ impl Publisher<'_> {
     fn fill(&mut self, link: &mut Link) -> Result<Pause, Gone> {
         let shared = &*self.worker.shared;
         let window = &shared.windows[self.number as usize];
+        if window.is_awaited() {
+            // An acknowledgement has come meanwhile: no reason to send one message where a batch is due soon.
+            return Ok(Pause::Woken);
+        }
         let source = PublishSource {
             topic: shared.topic(self.number),
             properties: PublishProperties::EMPTY,

@@ -84,9 +84,14 @@ impl Window {
         false
     }
 
+    /// Whether the publisher has asked to be woken, and was not yet: until then it sends nothing, whatever else wakes it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.wake_at.load(SeqCst) != NOBODY_WAITS
+    }
+
     /// How far it is, for who looks whether it still moves; `None` while the publisher does not wait.
     pub(crate) fn stalled_at(&self) -> Option<u64> {
-        (self.wake_at.load(SeqCst) != NOBODY_WAITS).then(|| self.completed.load(SeqCst))
+        self.is_awaited().then(|| self.completed.load(SeqCst))
     }
 
     /// Gives up whatever is under way: it did not come in time.
@@ -148,11 +153,14 @@ mod tests {
     #[test]
     fn a_publisher_that_waits_is_woken_when_a_quarter_is_free() {
         let window = full(8, 1);
+        assert!(!window.is_awaited());
         assert!(window.wait());
         window.settle(0);
         assert!(!is_woken(&window));
+        assert!(window.is_awaited() && window.has_room(8));
         window.settle(1);
         assert!(is_woken(&window));
+        assert!(!window.is_awaited());
         assert_eq!(window.stalled_at(), None);
     }
 

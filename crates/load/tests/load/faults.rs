@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use whimbrel_broker::BrokerConfig;
+use whimbrel_broker::topic::{SubscriptionFilter, TopicName};
+use whimbrel_broker::{Access, Authorizer, Broker, BrokerConfig, ClientInfo};
 use whimbrel_load::codec::QoS;
 use whimbrel_load::{
-    Afterwards, Amount, Idle, Messages, Options, Pace, Report, Retained, Scenario, Shape, Storm,
-    run,
+    Afterwards, Amount, Gone, Idle, Messages, Options, Pace, Report, Retained, RunError, Scenario,
+    Shape, Storm, run,
 };
 
 use crate::proxy::{Fault, proxy};
@@ -16,7 +17,8 @@ use crate::server::Server;
 fn with_fault(fault: Fault, scenario: Scenario, change: impl FnOnce(&mut Options)) -> Report {
     let server = Server::start();
     let mut options = options(proxy(server.address, fault), scenario);
-    options.stall = Duration::from_millis(500);
+    // Long enough for a busy machine to be no fault.
+    options.stall = Duration::from_millis(1_500);
     change(&mut options);
     run(&options, |_| {}).expect("it runs")
 }
@@ -96,6 +98,75 @@ fn a_flipped_bit_is_found_and_its_message_is_lost() {
         assert_eq!(counts(&report), [1, 0, 0, 1, 0], "{report}");
         assert!(!report.is_clean());
     }
+}
+
+#[test]
+fn a_message_on_another_topic_is_astray_and_lost() {
+    let report = pair(Fault::Misroute, QoS::AtLeastOnce);
+    assert_eq!(counts(&report), [1, 0, 0, 0, 1], "{report}");
+    assert!(!report.is_clean());
+}
+
+/// Lets some through.
+struct Denies {
+    /// The publisher whose topic nobody may publish to.
+    publisher: &'static str,
+    subscriptions: Access,
+}
+
+impl Authorizer for Denies {
+    fn may_publish(&self, _: &ClientInfo, topic: &TopicName) -> Access {
+        if topic.as_str().ends_with(self.publisher) {
+            Access::Deny
+        } else {
+            Access::Allow
+        }
+    }
+
+    fn may_subscribe(&self, _: &ClientInfo, _: SubscriptionFilter<'_>) -> Access {
+        self.subscriptions
+    }
+}
+
+#[test]
+fn refused_publications_are_counted_and_lost() {
+    let server = Server::built(|| {
+        Broker::builder().authorizer(Denies {
+            publisher: "/1",
+            subscriptions: Access::Allow,
+        })
+    });
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let scenario = Scenario::Messages(Messages {
+            qos,
+            qos_sub: qos,
+            amount: Amount::Messages(20),
+            ..messages(Shape::Pairs, 2, 2)
+        });
+        let mut options = options(server.address, scenario);
+        options.stall = Duration::from_millis(1_500);
+        let report = run(&options, |_| {}).expect("it runs");
+        assert_eq!(report.findings.refused, 10, "{report}");
+        assert_eq!(report.findings.lost, 10, "{report}");
+        assert_eq!(report.findings.unacknowledged, 0, "{report}");
+        assert!(report.findings.examples[0].contains("0x87"), "{report}");
+    }
+}
+
+#[test]
+fn a_refused_subscription_is_no_run() {
+    let server = Server::built(|| {
+        Broker::builder().authorizer(Denies {
+            publisher: "none",
+            subscriptions: Access::Deny,
+        })
+    });
+    let scenario = Scenario::Messages(messages(Shape::FanIn, 2, 2));
+    let error = run(&options(server.address, scenario), |_| {}).expect_err("nobody may subscribe");
+    let RunError::Setup { source, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert!(matches!(source, Gone::NotSubscribed(_)), "{source:?}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     Swap,
     /// One bit of its last byte is flipped.
     Flip,
+    /// The first letter of its topic is another one.
+    Misroute,
     /// Its connection is closed.
     Close,
     /// From it on, nothing goes out, and the connection stays open.
@@ -86,6 +88,11 @@ fn downward(
                     continue;
                 }
                 Fault::Flip if is_tenth => *packet.last_mut().expect("not empty") ^= 4,
+                Fault::Misroute if is_tenth => {
+                    // Behind the fixed header and the length of the topic.
+                    let place = length - packet_body(&packet) + 2;
+                    packet[place] ^= 1;
+                }
                 Fault::Close if is_tenth => return Ok(()),
                 Fault::Hang if is_tenth => {
                     to.write_all(&output)?;
@@ -102,6 +109,13 @@ fn downward(
             to.write_all(&output)?;
         }
     }
+}
+
+/// Bytes behind the fixed header.
+fn packet_body(packet: &[u8]) -> usize {
+    let header = FrameHeader::peek(packet, ProtocolVersion::V5, &Limits::PROTOCOL);
+    let header = header.expect("a packet").expect("a whole one");
+    header.packet_length() - header.header_length()
 }
 
 fn packet_length(input: &[u8]) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
-use whimbrel_broker::{Broker, BrokerConfig};
+use whimbrel_broker::{Broker, BrokerConfig, Builder};
 
 /// Serves on a free port of loopback until it is dropped.
 pub(crate) struct Server {
@@ -20,6 +20,10 @@ impl Server {
 
     pub(crate) fn with(mut config: BrokerConfig) -> Self {
         config.core.shards = 1;
+        Self::built(move || Broker::builder().config(config))
+    }
+
+    pub(crate) fn built(builder: impl FnOnce() -> Builder + Send + 'static) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
@@ -28,9 +32,8 @@ impl Server {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let builder = Broker::builder().config(config);
                 let listen = "tcp://127.0.0.1:0".parse().expect("an address");
-                let broker = builder.listen(listen).start().await.expect("it starts");
+                let broker = builder().listen(listen).start().await.expect("it starts");
                 tell.send(broker.local_addrs()[0]).expect("somebody waits");
                 // Dropped or told, it is over.
                 let _ = stopped.await;
