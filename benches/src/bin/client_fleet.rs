@@ -1,6 +1,8 @@
 //! Many clients in one process: what an idle one takes, and how long all of them take to come back.
 //!
+//! ```text
 //! usage: client-fleet HOST:PORT [CLIENTS]
+//! ```
 //!
 //! Each client has a session that is kept, and one subscription. The links go through a proxy in this process that cuts all of
 //! them at once; the time is from the cut to the last CONNACK that goes on with its session.

@@ -1,6 +1,8 @@
 //! How fast a client publishes, and what it costs: one client, to a broker that is given, all acknowledged at the end.
 //!
+//! ```text
 //! usage: client-publish CLIENT HOST:PORT QOS MESSAGES [PAYLOAD_BYTES]
+//! ```
 //!
 //! CLIENT is `whimbrel`, `whimbrel-v5`, `rumqttc` or `rumqttc-v5`; all have up to 1,000 messages in flight and 64 bytes of payload unless
 //! told otherwise. `scripts/client-figures` compares them, with paho-mqtt (C) besides.

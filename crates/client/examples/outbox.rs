@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match client.disconnect().await {
         Ok(()) => println!("{waiting} messages are sent"),
         Err(DisconnectError::Unacknowledged { left }) => {
-            println!("{left} messages are kept in {file}")
+            println!("{left} messages are kept in {file}");
         }
         Err(error) => return Err(error.into()),
     }

@@ -192,10 +192,12 @@ impl Core {
 
     /// Whether an orderly end has nothing left to wait for.
     pub(crate) fn has_nothing_to_send(&self) -> bool {
+        // What is to be asked ends with a session that is not kept, and there is nobody to be asked.
+        let asks = self.is_open || !self.options.ends_session();
         self.queue.is_empty()
             && self.unwritten.is_empty()
-            && self.requests.is_empty()
             && self.unacknowledged() == 0
+            && (!asks || self.requests.is_empty())
     }
 
     /// The link is gone.

@@ -151,3 +151,18 @@ async fn the_last_handle_ends_the_client() {
     peer.unsuback(request.id).await;
     assert!(matches!(peer.expect().await, Packet::Disconnect(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscription_that_nobody_can_be_asked_for_does_not_delay_the_end() {
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    let subscribing = tokio::spawn(client.subscribe("t").into_future());
+    peer.grant().await;
+    let messages = subscribing.await.expect("no panic").expect("granted");
+    drop((peer, listener));
+    crate::support::settle().await;
+    drop(messages);
+    let began = tokio::time::Instant::now();
+    client.disconnect().await.expect("nothing is left");
+    assert!(began.elapsed() < Duration::from_millis(100));
+}
