@@ -10,9 +10,10 @@
 use std::future::IntoFuture;
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use whimbrel_client::{Client, ConnectionState, Options, Subscription};
+use whimbrel_client::{Client, ConnectionState, Established, Options, Subscription};
 use whimbrel_interop::Proxy;
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,15 +38,21 @@ async fn main() -> ExitCode {
 
     let proxy = Proxy::start(address).await;
     let fleet = self::fleet(proxy.address().port(), count, "proxied").await;
+    let before: Vec<_> = fleet
+        .iter()
+        .map(|(client, _)| established(client))
+        .collect();
     let began = Instant::now();
     proxy.cut();
-    for (client, _) in &fleet {
+    for ((client, _), before) in fleet.iter().zip(&before) {
         let mut state = client.state();
-        // The loss is seen first, then the connection after it.
-        let lost = state.wait_for(|state| !matches!(state, ConnectionState::Connected(_)));
-        drop(lost.await);
         let back = state.wait_for(|state| match state {
-            ConnectionState::Connected(established) => established.session_present(),
+            ConnectionState::Connected(now) => {
+                let is_another = before
+                    .as_ref()
+                    .is_none_or(|before| !Arc::ptr_eq(before, now));
+                is_another && now.session_present()
+            }
             _ => false,
         });
         drop(back.await);
@@ -55,6 +62,13 @@ async fn main() -> ExitCode {
         began.elapsed()
     );
     ExitCode::SUCCESS
+}
+
+fn established(client: &Client) -> Option<Arc<Established>> {
+    match &*client.state().borrow() {
+        ConnectionState::Connected(established) => Some(established.clone()),
+        _ => None,
+    }
 }
 
 async fn fleet(port: u16, count: usize, kind: &str) -> Vec<(Client, Subscription)> {
