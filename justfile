@@ -55,6 +55,14 @@ real *arguments:
 crash *arguments:
     scripts/crash {{ arguments }}
 
+# Every example of the client against a release broker.
+client-examples:
+    scripts/client-examples
+
+# The client beside rumqttc and paho-mqtt (C), publishing to the same brokers.
+client-figures *qos:
+    scripts/client-figures {{ qos }}
+
 # Each acknowledgement leaves after the sync that covers it, from a trace of system calls.
 strace-acks *arguments:
     scripts/strace-acks {{ arguments }}

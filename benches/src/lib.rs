@@ -8,6 +8,7 @@
 //! cargo bench -p whimbrel-benches --bench store     # commits of the durable store
 //! cargo run --release -p whimbrel-benches --bin topic-memory
 //! cargo run --release -p whimbrel-benches --bin store-replay
+//! scripts/client-figures                            # the client beside rumqttc and paho-mqtt (C)
 //! ```
 //!
 //! Every figure is the time for *one item*: a packet, a match, a round trip, a delivery. Items are timed in batches
@@ -26,4 +27,4 @@ pub use broker::{Broker, Shape};
 pub use journaled::{Journaled, Step, retained_batch};
 pub use link::Link;
 pub use population::Population;
-pub use stopwatch::time_batches;
+pub use stopwatch::{process_cpu_time, time_batches};

@@ -30,11 +30,23 @@ pub fn time_batches<S>(
     elapsed.mul_f64(iterations as f64 / (batches * batch) as f64)
 }
 
+/// The CPU time that this process has used, of all its threads and in the system too; the time that passes where the system
+/// does not tell.
+pub fn process_cpu_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    return clock(rustix::time::ClockId::ProcessCPUTime);
+    #[cfg(not(target_os = "linux"))]
+    moment()
+}
+
 #[cfg(target_os = "linux")]
 fn moment() -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
+    clock(rustix::time::ClockId::ThreadCPUTime)
+}
 
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+#[cfg(target_os = "linux")]
+fn clock(id: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }

@@ -1,44 +1,103 @@
 //! The client's side of a connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::SockRef;
-use thiserror::Error;
 use tokio::{
     net::TcpSocket,
     time::{Instant, timeout_at},
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::{self, TlsConfig};
+#[cfg(unix)]
+use crate::unix;
+#[cfg(feature = "websocket")]
+use crate::websocket::{self, WebSocketRequest};
 use crate::{
-    address::{Address, Host},
-    options::{OptionsError, StreamOptions},
-    stream::TcpStream,
+    address::Address,
+    connect_error::{ConnectError, ConnectStage},
+    options::StreamOptions,
+    stream::Stream,
+    tcp::TcpStream,
+    transport::Transport,
 };
 
-/// Opens TCP connections with a set of options and a limit on the time it may take.
+/// Opens connections with a set of socket options and one limit on the time it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TcpConnect {
-    /// Options of the connected stream, set before the handshake begins.
+pub struct Connect {
+    /// Options of the TCP connection, set before its handshake begins, also when TLS or WebSocket
+    /// go on top of it. A Unix socket has none of them.
     pub stream: StreamOptions,
-    /// The whole time a connect may take, name look-up and all addresses of the name included.
-    /// Default 10 s: three tries of a SYN, which the system repeats after 1 s and 3 s.
+    /// The address of this machine to connect from, over TCP; `None`, the default, leaves it to the system's routes. Of
+    /// a name's addresses only those of its family are tried.
+    pub local: Option<IpAddr>,
+    /// The whole time a connect may take: name look-up, all addresses of the name, and the
+    /// handshakes of TLS and WebSocket. Default 10 s: three tries of a SYN, which the system
+    /// repeats after 1 s and 3 s.
     pub timeout: Duration,
 }
 
-impl TcpConnect {
-    /// Connects to `address`, trying each address of a name in turn.
+impl Connect {
+    /// Connects through every layer of `transport`.
     ///
-    /// Each attempt may take its even share of the time that is left, so that one black hole does
-    /// not use up what the next address would need. Cancel-safe: a dropped call closes what it
-    /// had opened.
+    /// Each address of a name is tried in turn, with its even share of the time that is left, so
+    /// that one black hole does not use up what the next address would need. The first that takes
+    /// the TCP connection is the one that TLS and WebSocket are tried with. Cancel-safe: a dropped
+    /// call closes what it had opened.
     ///
     /// # Errors
     /// [`ConnectError`], for the last address tried.
-    pub async fn connect(&self, address: &Address) -> Result<TcpStream, ConnectError> {
-        self.stream.validate()?;
+    pub async fn connect(&self, transport: &Transport) -> Result<Stream, ConnectError> {
+        let deadline = self.deadline();
+        match transport {
+            Transport::Tcp(address) => Ok(Stream::Tcp(self.open_tcp(address, deadline).await?)),
+            #[cfg(unix)]
+            Transport::Unix(path) => Ok(Stream::Unix(unix::connect(path).await?)),
+            #[cfg(feature = "tls")]
+            Transport::Tls { address, tls } => self.open_tls(address, tls, deadline).await,
+            #[cfg(feature = "websocket")]
+            Transport::WebSocket { address, request } => {
+                let below = Stream::Tcp(self.open_tcp(address, deadline).await?);
+                self.open_websocket(below, address, request, deadline).await
+            }
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            Transport::SecureWebSocket {
+                address,
+                tls,
+                request,
+            } => {
+                let below = self.open_tls(address, tls, deadline).await?;
+                self.open_websocket(below, address, request, deadline).await
+            }
+        }
+    }
+
+    /// Connects to `address` over plain TCP, as [`connect`](Self::connect) does, and returns the
+    /// stream in the form that can move between runtimes.
+    ///
+    /// # Errors
+    /// [`ConnectError`], for the last address tried.
+    pub async fn connect_tcp(&self, address: &Address) -> Result<TcpStream, ConnectError> {
+        self.open_tcp(address, self.deadline()).await
+    }
+
+    fn deadline(&self) -> Instant {
         let now = Instant::now();
-        let deadline = now.checked_add(self.timeout).unwrap_or(now + TIMEOUT_MAX);
+        now.checked_add(self.timeout).unwrap_or(now + TIMEOUT_MAX)
+    }
+
+    async fn open_tcp(
+        &self,
+        address: &Address,
+        deadline: Instant,
+    ) -> Result<TcpStream, ConnectError> {
+        self.stream.validate()?;
         let remotes = match timeout_at(deadline, address.resolve()).await {
             Ok(Ok(remotes)) => remotes,
             Ok(Err(source)) => {
@@ -47,64 +106,96 @@ impl TcpConnect {
                     source,
                 });
             }
-            Err(_) => {
-                return Err(ConnectError::TimedOut {
-                    address: address.clone(),
-                    limit: self.timeout,
-                });
-            }
+            Err(_) => return Err(self.timed_out(address, ConnectStage::Tcp)),
         };
-        match first_success(&remotes, deadline, |remote| open(remote, self.stream)).await {
+        let remotes: Vec<_> = remotes
+            .into_iter()
+            .filter(|remote| self.reaches(remote))
+            .collect();
+        if let (Some(local), true) = (self.local, remotes.is_empty()) {
+            let address = address.clone();
+            return Err(ConnectError::LocalFamily { address, local });
+        }
+        let attempt = |remote| open(remote, self.local, self.stream);
+        match first_success(&remotes, deadline, attempt).await {
             Ok(stream) => Ok(stream),
             Err(Failure::Io { remote, source }) => Err(ConnectError::Connect { remote, source }),
-            Err(Failure::TimedOut) => Err(ConnectError::TimedOut {
+            Err(Failure::TimedOut) => Err(self.timed_out(address, ConnectStage::Tcp)),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn open_tls(
+        &self,
+        address: &Address,
+        tls: &TlsConfig,
+        deadline: Instant,
+    ) -> Result<Stream, ConnectError> {
+        let tcp = self.open_tcp(address, deadline).await?;
+        match timeout_at(deadline, tls::connect(tls, address.host(), tcp)).await {
+            Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(Err((fault, source))) => Err(ConnectError::Tls {
                 address: address.clone(),
-                limit: self.timeout,
+                fault,
+                source,
             }),
+            Err(_) => Err(self.timed_out(address, ConnectStage::Tls)),
+        }
+    }
+
+    #[cfg(feature = "websocket")]
+    async fn open_websocket(
+        &self,
+        below: Stream,
+        address: &Address,
+        request: &WebSocketRequest,
+        deadline: Instant,
+    ) -> Result<Stream, ConnectError> {
+        match timeout_at(deadline, websocket::connect(request, address, below)).await {
+            Ok(Ok(stream)) => Ok(Stream::WebSocket(Box::new(stream))),
+            Ok(Err((fault, source))) => {
+                let address = address.clone();
+                // In TLS 1.3 a server looks at our certificate after our handshake is done.
+                #[cfg(feature = "tls")]
+                if let Some(fault) = tls::fault_in(&source) {
+                    return Err(ConnectError::Tls {
+                        address,
+                        fault,
+                        source,
+                    });
+                }
+                Err(ConnectError::WebSocket {
+                    address,
+                    fault,
+                    source,
+                })
+            }
+            Err(_) => Err(self.timed_out(address, ConnectStage::WebSocket)),
+        }
+    }
+
+    fn reaches(&self, remote: &SocketAddr) -> bool {
+        self.local
+            .is_none_or(|local| local.is_ipv6() == remote.is_ipv6())
+    }
+
+    fn timed_out(&self, address: &Address, stage: ConnectStage) -> ConnectError {
+        ConnectError::TimedOut {
+            address: address.clone(),
+            stage,
+            limit: self.timeout,
         }
     }
 }
 
-impl Default for TcpConnect {
+impl Default for Connect {
     fn default() -> Self {
         Self {
             stream: StreamOptions::default(),
+            local: None,
             timeout: Duration::from_secs(10),
         }
     }
-}
-
-/// Why [`TcpConnect::connect`] gave up; each message says what to look at.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The host's name could not be looked up.
-    #[error("cannot resolve {host}, check the name or use an IP address")]
-    Resolve {
-        /// The host that was looked up.
-        host: Host,
-        /// The resolver's answer.
-        source: io::Error,
-    },
-    /// The last address tried did not take the connection.
-    #[error("cannot connect to {remote}, check that a server listens there")]
-    Connect {
-        /// The socket address that was tried.
-        remote: SocketAddr,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The time ran out.
-    #[error("no connection to {address} within {limit:?}, check the route and the firewalls on it")]
-    TimedOut {
-        /// The address that was asked for.
-        address: Address,
-        /// [`TcpConnect::timeout`].
-        limit: Duration,
-    },
-    /// An option is out of range.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
 }
 
 /// How the last attempt of [`first_success`] ended.
@@ -137,13 +228,20 @@ async fn first_success<T, F: Future<Output = io::Result<T>>>(
     Err(last)
 }
 
-async fn open(remote: SocketAddr, options: StreamOptions) -> io::Result<TcpStream> {
+async fn open(
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    options: StreamOptions,
+) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv6() {
         TcpSocket::new_v6()?
     } else {
         TcpSocket::new_v4()?
     };
     options.apply(&SockRef::from(&socket))?;
+    if let Some(local) = local {
+        socket.bind(SocketAddr::new(local, 0))?;
+    }
     Ok(TcpStream::new(socket.connect(remote).await?, remote))
 }
 

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::{
     accept::{AcceptCounters, AcceptLoop},
     options::{ListenOptions, OptionsError, StreamOptions},
-    stream::TcpStream,
+    tcp::TcpStream,
 };
 
 /// Accepts TCP connections and sets the options of each.

@@ -1,81 +1,107 @@
-//! A TCP stream, and the form in which it moves between runtimes.
+//! One stream type for every transport.
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
-/// A TCP connection whose options are set and whose peer is known.
+use crate::tcp::TcpStream;
+#[cfg(feature = "tls")]
+use crate::tls::TlsStream;
+#[cfg(feature = "websocket")]
+use crate::websocket::WebSocketStream;
+
+/// A connection over any [`Transport`](crate::Transport), as one stream of bytes.
 ///
-/// Reads and writes go through tokio's traits, or through [`AsRef`] to the stream beneath for
-/// `readable` and `try_read`, which let an idle connection hold no buffer.
+/// Flush after the last write of a turn: TLS and WebSocket keep what the socket did not take, and
+/// send it on by the next write, flush or shutdown. `poll_write` of more than the layer takes at
+/// once writes a part, as everywhere. Shutdown says goodbye in the words of each layer and leaves
+/// the reading side open until the server has said so too.
 #[derive(Debug)]
-pub struct TcpStream {
-    io: tokio::net::TcpStream,
-    peer_addr: SocketAddr,
+#[non_exhaustive]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    #[cfg(unix)]
+    Unix(UnixStream),
+    /// TLS; boxed, since its state is some fifty times a socket's.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
+    /// WebSocket, over TCP or TLS.
+    #[cfg(feature = "websocket")]
+    WebSocket(Box<WebSocketStream>),
 }
 
-impl TcpStream {
-    pub(crate) fn new(io: tokio::net::TcpStream, peer_addr: SocketAddr) -> Self {
-        Self { io, peer_addr }
+impl Stream {
+    /// The TCP connection at the bottom, with the addresses of both ends; `None` for a Unix socket.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Some(stream.tcp()),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => stream.below().tcp(),
+        }
     }
 
-    /// The other end's address, as it was when the connection was made. Unlike the system call it
-    /// can't fail.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.peer_addr
-    }
-
-    /// This end's address.
-    ///
-    /// # Errors
-    /// What the system says of the socket.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
-    }
-
-    /// Takes the stream out of its runtime, to be attached to another.
-    ///
-    /// Bytes that the kernel holds in either direction stay with the connection.
-    ///
-    /// # Errors
-    /// What the system says when the socket leaves the runtime's poller; the connection is then
-    /// closed.
-    pub fn detach(self) -> io::Result<Detached> {
-        Ok(Detached {
-            io: self.io.into_std()?,
-            peer_addr: self.peer_addr,
-        })
-    }
-}
-
-impl AsRef<tokio::net::TcpStream> for TcpStream {
-    fn as_ref(&self) -> &tokio::net::TcpStream {
-        &self.io
+    /// The TLS layer, also under WebSocket; `None` where there is none.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => stream.below().tls(),
+            _ => None,
+        }
     }
 }
 
-impl AsyncRead for TcpStream {
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+/// Calls a method of the stream inside, whichever it is.
+macro_rules! delegate {
+    ($self:expr, $method:ident $(, $argument:expr)*) => {
+        match $self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            #[cfg(feature = "websocket")]
+            Stream::WebSocket(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(context, buffer)
+        delegate!(self, poll_read, context, buffer)
     }
 }
 
-impl AsyncWrite for TcpStream {
+impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(context, bytes)
+        delegate!(self, poll_write, context, bytes)
     }
 
     fn poll_write_vectored(
@@ -83,66 +109,26 @@ impl AsyncWrite for TcpStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(context, slices)
+        delegate!(self, poll_write_vectored, context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(context)
+        delegate!(self, poll_flush, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(context)
-    }
-}
-
-/// A connection that belongs to no runtime, on its way from one to another.
-///
-/// ```
-/// # use whimbrel_net::{Address, ListenOptions, TcpConnect, TcpListener};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let mut listener = TcpListener::bind("127.0.0.1:0".parse()?, &ListenOptions::default())?;
-/// # let _client = TcpConnect::default().connect(&Address::from(listener.local_addr()?)).await?;
-/// let detached = listener.accept().await?.detach()?;
-/// std::thread::spawn(move || {
-///     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-///     let stream = runtime.block_on(async { detached.attach() })?;
-///     println!("{} is served here now", stream.peer_addr());
-///     Ok::<(), std::io::Error>(())
-/// });
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-#[must_use = "a dropped stream is a closed connection"]
-pub struct Detached {
-    io: std::net::TcpStream,
-    peer_addr: SocketAddr,
-}
-
-impl Detached {
-    /// The other end's address.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.peer_addr
-    }
-
-    /// Registers the stream with the current runtime. What has arrived in the meantime is readable
-    /// at once.
-    ///
-    /// # Errors
-    /// What the system says when the runtime's poller takes the socket; the connection is then
-    /// closed.
-    ///
-    /// # Panics
-    /// Outside the context of a tokio runtime with I/O enabled.
-    pub fn attach(self) -> io::Result<TcpStream> {
-        Ok(TcpStream::new(
-            tokio::net::TcpStream::from_std(self.io)?,
-            self.peer_addr,
-        ))
+        delegate!(self, poll_shutdown, context)
     }
 }

@@ -6,13 +6,13 @@ mod support;
 use std::time::Duration;
 
 use socket2::SockRef;
-use whimbrel_net::{Keepalive, ListenOptions, StreamOptions, TcpConnect, TcpListener, TcpStream};
+use whimbrel_net::{Connect, Keepalive, ListenOptions, StreamOptions, TcpListener, TcpStream};
 
 use support::{loopback, pair};
 
 #[tokio::test]
 async fn both_ends_have_the_default_options() {
-    let (client, server) = pair(&ListenOptions::default(), TcpConnect::default()).await;
+    let (client, server) = pair(&ListenOptions::default(), Connect::default()).await;
     assert_options(&client, &StreamOptions::default());
     assert_options(&server, &StreamOptions::default());
 }
@@ -24,7 +24,7 @@ async fn each_end_has_the_options_it_was_given() {
     let mut bare = StreamOptions::default();
     bare.keepalive = None;
     bare.user_timeout = None;
-    let mut connect = TcpConnect::default();
+    let mut connect = Connect::default();
     connect.stream = bare;
     let (client, server) = pair(&listen, connect).await;
     assert_options(&server, &listen.stream);

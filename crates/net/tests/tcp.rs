@@ -5,20 +5,41 @@ mod support;
 use std::{io, net::SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use whimbrel_net::{Address, ConnectError, ListenOptions, OptionsError, TcpConnect, TcpListener};
+use whimbrel_net::{Address, Connect, ConnectError, ListenOptions, OptionsError, TcpListener};
 
 use support::{loopback, pair};
 
 #[tokio::test]
 async fn each_end_knows_the_other() {
-    let (client, server) = pair(&ListenOptions::default(), TcpConnect::default()).await;
+    let (client, server) = pair(&ListenOptions::default(), Connect::default()).await;
     assert_eq!(client.peer_addr(), server.local_addr().unwrap());
     assert_eq!(server.peer_addr(), client.local_addr().unwrap());
 }
 
 #[tokio::test]
+#[cfg(target_os = "linux")]
+async fn the_local_address_is_the_one_asked_for() {
+    // The whole of 127.0.0.0/8 is this machine.
+    let local = std::net::IpAddr::from([127, 0, 0, 2]);
+    let mut connect = Connect::default();
+    connect.local = Some(local);
+    let (client, server) = pair(&ListenOptions::default(), connect).await;
+    assert_eq!(server.peer_addr().ip(), local);
+    assert_eq!(client.local_addr().unwrap().ip(), local);
+}
+
+#[tokio::test]
+async fn a_local_address_of_the_other_family_reaches_nothing() {
+    let mut connect = Connect::default();
+    connect.local = Some(std::net::IpAddr::from([0_u16; 8]));
+    let error = connect.connect_tcp(&Address::from(loopback())).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::LocalFamily { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn bytes_travel_both_ways_and_shutdown_ends_them() {
-    let (mut client, mut server) = pair(&ListenOptions::default(), TcpConnect::default()).await;
+    let (mut client, mut server) = pair(&ListenOptions::default(), Connect::default()).await;
     let sent: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
     let expected = sent.clone();
     let echo = tokio::spawn(async move {
@@ -51,8 +72,8 @@ async fn listener_on_every_ipv6_address_takes_ipv4_unless_told_otherwise() {
         Err(error) => return assert!(std::net::TcpListener::bind("[::1]:0").is_err(), "{error}"),
     };
     let over_v4 = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
-    TcpConnect::default()
-        .connect(&Address::from(over_v4))
+    Connect::default()
+        .connect_tcp(&Address::from(over_v4))
         .await
         .unwrap();
     assert!(listener.accept().await.unwrap().peer_addr().is_ipv6());
@@ -60,7 +81,9 @@ async fn listener_on_every_ipv6_address_takes_ipv4_unless_told_otherwise() {
     options.ipv6_only = true;
     let listener = TcpListener::bind(any, &options).unwrap();
     let over_v4 = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
-    let refused = TcpConnect::default().connect(&Address::from(over_v4)).await;
+    let refused = Connect::default()
+        .connect_tcp(&Address::from(over_v4))
+        .await;
     assert!(
         matches!(refused, Err(ConnectError::Connect { .. })),
         "{refused:?}"
@@ -84,7 +107,7 @@ async fn connect_to_a_closed_port_names_the_address() {
     let listener = TcpListener::bind(loopback(), &ListenOptions::default()).unwrap();
     let closed = listener.local_addr().unwrap();
     drop(listener);
-    match TcpConnect::default().connect(&Address::from(closed)).await {
+    match Connect::default().connect_tcp(&Address::from(closed)).await {
         Err(ConnectError::Connect { remote, source }) => {
             assert_eq!(remote, closed);
             assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
@@ -99,7 +122,7 @@ async fn accepted_connections_are_counted() {
     let counters = listener.counters();
     let address = Address::from(listener.local_addr().unwrap());
     for expected in 1..=3 {
-        let _client = TcpConnect::default().connect(&address).await.unwrap();
+        let _client = Connect::default().connect_tcp(&address).await.unwrap();
         listener.accept().await.unwrap();
         assert_eq!(counters.accepted(), expected);
     }
@@ -118,7 +141,7 @@ fn detached_stream_keeps_its_bytes_on_another_runtime() {
     };
     let first = runtime();
     let (mut client, detached) = first.block_on(async {
-        let (mut client, mut server) = pair(&ListenOptions::default(), TcpConnect::default()).await;
+        let (mut client, mut server) = pair(&ListenOptions::default(), Connect::default()).await;
         client
             .write_all(b"read here, left in the kernel")
             .await

@@ -8,8 +8,8 @@ use whimbrel_codec::{AckType, PacketId, PacketType, ReasonCode};
 ///
 /// Comes with the event that needs the acknowledgement and goes into `ack`, `ack_subscribe`,
 /// `ack_unsubscribe` or `withhold` of the same connection, in any order and at any time. A token that is
-/// dropped holds back every later acknowledgement of its connection. One that outlived its connection
-/// does nothing there; see [`SessionState::settle`](crate::SessionState::settle).
+/// dropped holds back every later acknowledgement of its connection; PUBRELs and the others wait for their own kind
+/// only. One that outlived its connection does nothing there; see [`SessionState::settle`](crate::SessionState::settle).
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a token that is dropped holds back every later acknowledgement"]
 pub struct AckToken {
@@ -137,6 +137,10 @@ impl AckQueue {
             first: 0,
             publishes: 0,
         }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Acknowledgements that are owed or wait for an earlier one.

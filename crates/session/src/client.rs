@@ -47,6 +47,10 @@ pub struct ClientConnection<M> {
     given_ids: GivenIds,
     /// `flow` has a session that is to come out again.
     has_session: bool,
+    /// The caller does not read.
+    is_paused: bool,
+    /// PINGREQ was sent, and no PINGRESP has come since.
+    is_ping_open: bool,
 }
 
 /// ```text
@@ -121,6 +125,8 @@ impl<M> ClientConnection<M> {
             authentication: None,
             given_ids: GivenIds::none(),
             has_session: false,
+            is_paused: false,
+            is_ping_open: false,
         }
     }
 
@@ -307,6 +313,19 @@ impl<M> ClientConnection<M> {
         Ok(())
     }
 
+    /// The caller has stopped reading for reasons of its own: a PINGRESP may wait unseen, and its time stands still.
+    pub fn pause_input(&mut self) {
+        self.is_paused = true;
+        self.timers.set(Timer::PingResp, None);
+    }
+
+    /// The caller reads again; a PINGRESP that is owed has its whole time.
+    pub fn resume_input(&mut self, now: Tick) {
+        if std::mem::take(&mut self.is_paused) && self.is_ping_open {
+            self.await_ping_resp(now);
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub fn poll_timeout(&self) -> Option<Tick> {
         self.timers.next()
@@ -374,6 +393,15 @@ impl<M> ClientConnection<M> {
         self.state == State::Connected && self.flow.has_send_room()
     }
 
+    /// QoS 1 and 2 messages for which [`publish`](Self::publish) has room in its window.
+    pub fn send_credit(&self) -> usize {
+        if self.credit_available() {
+            self.flow.send_credit()
+        } else {
+            0
+        }
+    }
+
     /// Gives back memory that a burst has left; for connections that have turned idle.
     pub fn release_memory(&mut self) {
         self.flow.release_memory();
@@ -431,6 +459,7 @@ impl<M> ClientConnection<M> {
                 self.handle_unsub_ack(ack)?
             }
             PacketRef::PingResp => {
+                self.is_ping_open = false;
                 self.timers.set(Timer::PingResp, None);
                 None
             }
@@ -452,7 +481,7 @@ impl<M> ClientConnection<M> {
     fn exchange_event<'a>(
         &mut self,
         packet_type: PacketType,
-        ack: &AckRef<'_>,
+        ack: &AckRef<'a>,
         handle: impl FnOnce(&mut Flow<M>, &AckRef<'_>) -> Result<Option<FlowEvent<M>>, ProtocolError>,
     ) -> Result<Option<ClientEvent<'a, M>>, ProtocolError> {
         self.check_problem_information(packet_type, ack.properties)?;
@@ -466,6 +495,7 @@ impl<M> ClientConnection<M> {
                 packet_id,
                 item,
                 reason,
+                properties: ack.properties,
             },
             FlowEvent::Received { packet_id, token } => ClientEvent::Received { packet_id, token },
             FlowEvent::Release { packet_id, token } => ClientEvent::Release { packet_id, token },
@@ -508,11 +538,16 @@ impl<M> ClientConnection<M> {
 
     fn ping(&mut self, now: Tick) {
         encode_pingreq(&mut self.flow.output);
-        if !self.timers.is_set(Timer::PingResp) {
-            let deadline = now.saturating_add(self.config.ping_timeout_ms);
-            self.timers.set(Timer::PingResp, Some(deadline));
+        self.is_ping_open = true;
+        if !self.is_paused && !self.timers.is_set(Timer::PingResp) {
+            self.await_ping_resp(now);
         }
         self.arm_keep_alive(now);
+    }
+
+    fn await_ping_resp(&mut self, now: Tick) {
+        let deadline = now.saturating_add(self.config.ping_timeout_ms);
+        self.timers.set(Timer::PingResp, Some(deadline));
     }
 
     /// Counts the keep alive anew if anything was sent; receiving does not count (F2).

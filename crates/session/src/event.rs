@@ -1,8 +1,8 @@
 //! What handling a packet tells the caller.
 
 use whimbrel_codec::{
-    AuthRef, ConnAck, Connect, DisconnectRef, PacketId, PublishRef, ReasonCode, SubAckRef,
-    SubscribeRef, UnsubAckRef, UnsubscribeRef,
+    AuthRef, ConnAck, Connect, DisconnectRef, PacketId, PropertiesRef, PublishRef, ReasonCode,
+    SubAckRef, SubscribeRef, UnsubAckRef, UnsubscribeRef,
 };
 
 use crate::{AckToken, SessionState, TopicRef};
@@ -135,6 +135,8 @@ pub enum ClientEvent<'a, M> {
         item: M,
         /// What the server said.
         reason: ReasonCode,
+        /// What it said beside: a reason in words, user properties.
+        properties: PropertiesRef<'a>,
     },
     /// PUBREC: the server has the QoS 2 message; acknowledge once that is safe. The item stays with
     /// the exchange until `Delivered`.

@@ -30,7 +30,11 @@ pub(crate) struct Flow<M> {
     pub(crate) output: WriteBuf,
     pub(crate) limits: FlowLimits,
     pub(crate) session: SessionState<M>,
+    /// Of what the peer publishes: PUBACK, PUBREC, PUBCOMP, and those of requests.
     acks: AckQueue,
+    /// PUBRELs of what this side publishes. No rule orders them and the others among each other, and a receiver that
+    /// is slow to acknowledge must not hold back its own publications.
+    releases: Option<Box<AckQueue>>,
     received_aliases: ReceivedAliases,
     /// Made when the first PUBLISH is sent, where the peer takes aliases.
     sent_aliases: Option<Box<SentAliases>>,
@@ -40,7 +44,7 @@ pub(crate) struct Flow<M> {
     /// Something was written since the last [`take_wrote`](Self::take_wrote).
     wrote: bool,
     /// Packets written since the last [`take_packets_sent`](Self::take_packets_sent).
-    packets_sent: u64,
+    packets_sent: u32,
 }
 
 /// What bounds the flow.
@@ -96,6 +100,7 @@ impl<M> Flow<M> {
             limits,
             session: SessionState::new(),
             acks: AckQueue::new(epoch),
+            releases: None,
             received_aliases: ReceivedAliases::default(),
             sent_aliases: None,
             resume: None,
@@ -122,7 +127,11 @@ impl<M> Flow<M> {
     pub(crate) fn into_session(mut self) -> SessionState<M> {
         self.muted = true;
         let acks = std::mem::replace(&mut self.acks, AckQueue::new(Epoch::default()));
+        let releases = self.releases.take().map(|queue| *queue);
         for due in acks.into_settled() {
+            self.acknowledge(due);
+        }
+        for due in releases.into_iter().flat_map(AckQueue::into_settled) {
             self.acknowledge(due);
         }
         self.session.suspend();
@@ -141,7 +150,7 @@ impl<M> Flow<M> {
 
     /// How many packets were written since this was last asked.
     pub(crate) fn take_packets_sent(&mut self) -> u64 {
-        std::mem::take(&mut self.packets_sent)
+        u64::from(std::mem::take(&mut self.packets_sent))
     }
 
     /// Why the packet that starts with `first_byte` is not decoded now.
@@ -156,7 +165,9 @@ impl<M> Flow<M> {
         } else {
             usize::from(self.limits.receive_maximum)
         };
-        let full = self.acks.len() >= acks_max || self.acks.publishes() >= publish_max;
+        let releases = self.releases.as_ref().map_or(0, |queue| queue.len());
+        let owed = self.acks.len() + releases;
+        let full = owed >= acks_max || self.acks.publishes() >= publish_max;
         full.then_some(Hold::Acknowledgements)
     }
 
@@ -243,7 +254,7 @@ impl<M> Flow<M> {
         match received.map_err(|_| unexpected(PacketType::PubRec))? {
             Received::First => Ok(Some(FlowEvent::Received {
                 packet_id: ack.id,
-                token: self.acks.owe(AckKind::PubRel, ack.id),
+                token: self.queue_mut(AckKind::PubRel).owe(AckKind::PubRel, ack.id),
             })),
             Received::AwaitsRecord => Ok(None),
             Received::Repeated => {
@@ -339,7 +350,7 @@ impl<M> Flow<M> {
         reason: ReasonCode,
         mut packet: Packet,
     ) -> Result<Fit, UsageError> {
-        if !self.acks.knows(token) {
+        if !self.queue_mut(token.kind()).knows(token) {
             return Ok(Fit::Written);
         }
         if !self.limits.problem_information {
@@ -425,6 +436,9 @@ impl<M> Flow<M> {
     pub(crate) fn release_memory(&mut self) {
         self.output.release_memory();
         self.acks.release_memory();
+        if self.releases.as_ref().is_some_and(|queue| queue.len() == 0) {
+            self.releases = None;
+        }
         self.session.outbound.release_memory();
     }
 
@@ -515,8 +529,8 @@ impl<M> Flow<M> {
     }
 
     fn answer_in_turn(&mut self, kind: AckKind, packet_id: PacketId, answer: Answer) {
-        self.acks.answer_in_turn(kind, packet_id, answer);
-        self.flush_acks();
+        self.queue_mut(kind).answer_in_turn(kind, packet_id, answer);
+        self.flush_acks(kind);
     }
 
     fn settle(&mut self, token: &AckToken, mut answer: Answer) {
@@ -528,14 +542,30 @@ impl<M> Flow<M> {
             });
             answer = Answer::Withheld;
         }
-        self.acks.settle(token, answer);
-        self.flush_acks();
+        self.queue_mut(token.kind()).settle(token, answer);
+        self.flush_acks(token.kind());
         self.assert_invariants();
     }
 
-    fn flush_acks(&mut self) {
-        while let Some(due) = self.acks.pop_due() {
+    /// Sends what is due in the queue of this kind.
+    fn flush_acks(&mut self, kind: AckKind) {
+        while let Some(due) = self.queue_mut(kind).pop_due() {
             self.acknowledge(due);
+        }
+    }
+
+    fn queue_mut(&mut self, kind: AckKind) -> &mut AckQueue {
+        match kind {
+            AckKind::PubRel => {
+                let epoch = self.acks.epoch();
+                self.releases
+                    .get_or_insert_with(|| Box::new(AckQueue::new(epoch)))
+            }
+            AckKind::PubAck
+            | AckKind::PubRec
+            | AckKind::PubComp
+            | AckKind::SubAck
+            | AckKind::UnsubAck => &mut self.acks,
         }
     }
 
@@ -612,7 +642,7 @@ impl<M> Flow<M> {
 
     fn note_written(&mut self) {
         self.wrote = true;
-        self.packets_sent += 1;
+        self.packets_sent = self.packets_sent.saturating_add(1);
     }
 }
 

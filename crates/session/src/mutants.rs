@@ -48,7 +48,6 @@ mutants! {
     PubRelBeforeRecord: "PUBREL leaves before the PUBREC is recorded",
     PubCompBeforeRecord: "PUBCOMP leaves before the release is recorded",
     RepeatedPubRelAtOnce: "the PUBCOMP of a repeated PUBREL does not wait for the first one's record",
-    CleanSessionWaits: "a session that ends with its connection waits for the records of others",
     RetainedDeleteNotLogged: "the deletion of a retained message is not recorded",
     GroupMessageBeforeRecord: "a shared message is handed out before it is recorded",
     ExchangesNotRecorded: "the record of a session's window leaves its open exchanges out",

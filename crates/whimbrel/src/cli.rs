@@ -7,11 +7,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use whimbrel_broker::codec::QoS;
 use whimbrel_broker::{Address, BrokerConfig, Durability, QueueFull};
 
+use crate::bench::BenchArguments;
+use crate::client::{PublishArguments, RequestArguments, SubscribeArguments};
+use crate::completions::{CompletionsArguments, ManArguments};
 use crate::conformance::ConformanceArguments;
 use crate::store::StoreArguments;
 use crate::values::{Bytes, Expiry, Filter, PacketSize, Probes, Topic};
 
-/// An MQTT 3.1, 3.1.1 and 5.0 broker.
+/// An MQTT 3.1, 3.1.1 and 5.0 broker, and clients.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -23,10 +26,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker until SIGINT or SIGTERM
     Serve(Box<ServeArguments>),
+    /// Publish messages, as mosquitto_pub does
+    Pub(Box<PublishArguments>),
+    /// Subscribe and show what comes, as mosquitto_sub does
+    Sub(Box<SubscribeArguments>),
+    /// Publish a request and show the response, as mosquitto_rr does
+    Rr(Box<RequestArguments>),
     /// Test a broker, any broker, against the statements of the MQTT standards
     Conformance(ConformanceArguments),
+    /// Load a broker, any broker, measure it, and check every message
+    Bench(Box<BenchArguments>),
     /// Look at, copy or rescue what a stopped broker has kept
     Store(StoreArguments),
+    /// Print the script with which a shell completes the command line
+    Completions(CompletionsArguments),
+    /// Print the man page, or write those of all commands
+    Man(ManArguments),
 }
 
 #[derive(Args, Debug)]

@@ -16,6 +16,15 @@ pub(crate) enum Failure {
     Runtime(String),
     /// There is no broker to talk to: exit status 3.
     Unreachable(String),
+    /// It was tried, and what the server said of it is the exit status.
+    Status {
+        /// What to tell.
+        line: String,
+        /// The exit status, which is not 0.
+        status: u8,
+    },
+    /// Like the others, but the status alone tells it: `--quiet` was asked for.
+    Silent(u8),
     /// Not a failure: `--help` or `--version` was asked for.
     Told(clap::Error),
 }
@@ -42,12 +51,32 @@ impl Failure {
         Self::Usage(line.trim_end_matches('.').to_owned())
     }
 
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Told(_) => 0,
+            Self::Runtime(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::Status { status, .. } | Self::Silent(status) => *status,
+        }
+    }
+
+    /// With the statuses of mosquitto_pub and the like, for whom a command line that can't be meant is 1 too.
+    pub(crate) fn into_that_of_a_client(self) -> Self {
+        match self {
+            Self::Usage(line) => Self::Runtime(line),
+            failure => failure,
+        }
+    }
+
     /// Tells the user, and says how the process is to exit.
     pub(crate) fn report(self) -> ExitCode {
-        let (line, status) = match self {
-            Self::Usage(line) => (line, 2),
-            Self::Runtime(line) => (line, 1),
-            Self::Unreachable(line) => (line, 3),
+        let status = self.status();
+        let line = match self {
+            Self::Usage(line) | Self::Runtime(line) | Self::Unreachable(line) => line,
+            Self::Status { line, .. } => line,
+            Self::Silent(status) => return ExitCode::from(status),
             Self::Told(help) => {
                 return match help.print() {
                     Ok(()) => ExitCode::SUCCESS,
@@ -58,6 +87,18 @@ impl Failure {
         // Without a standard error the status alone has to tell it.
         let _ = writeln!(std::io::stderr(), "whimbrel: {line}");
         ExitCode::from(status)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The line, without who says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(line) | Self::Runtime(line) | Self::Unreachable(line) => f.write_str(line),
+            Self::Status { line, .. } => f.write_str(line),
+            Self::Silent(status) => write!(f, "exit status {status}"),
+            Self::Told(help) => write!(f, "{help}"),
+        }
     }
 }
 

@@ -27,6 +27,12 @@ impl Bar {
     }
 
     pub(crate) fn show(&mut self, progress: Progress) {
+        let what = self.what;
+        self.show_line(|| line(progress, what));
+    }
+
+    /// Shows a line of the caller's own, which is made only when it is shown.
+    pub(crate) fn show_line(&mut self, line: impl FnOnce() -> String) {
         if !self.is_terminal || Instant::now() < self.due {
             return;
         }
@@ -34,7 +40,7 @@ impl Bar {
         self.is_shown = true;
         let mut stderr = io::stderr().lock();
         // Without a standard error nobody watches.
-        let _ = write!(stderr, "\r\x1b[K{}", line(progress, self.what));
+        let _ = write!(stderr, "\r\x1b[K{}", line());
         let _ = stderr.flush();
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{
     Violation,
-    rules::{Layer, Reach, ThirdParty},
+    rules::{Layer, Reach, TEST_EDGES, ThirdParty},
 };
 use crate::metadata::{Dependency, Kind, Package};
 
 /// Every dependency that the table does not allow.
 ///
 /// Tests may also use what lies further below: a dev-dependency is allowed on anything that can be
-/// reached from the package through allowed edges, and on any third-party crate.
+/// reached from the package through allowed edges, on what is listed for it in [`TEST_EDGES`], and on any
+/// third-party crate.
 pub(super) fn check(packages: &[Package], layers: &[Layer]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for package in packages {
@@ -41,7 +42,9 @@ fn check_edge(layers: &[Layer], layer: &Layer, dependency: &Dependency) -> Optio
     let is_allowed = match dependency.kind {
         Some(Kind::Dev) => {
             // A crate may name itself to turn its features on for its tests.
-            dependency.name == layer.package || reaches(layers, layer, &dependency.name)
+            dependency.name == layer.package
+                || reaches(layers, layer, &dependency.name)
+                || TEST_EDGES.contains(&(layer.package, dependency.name.as_str()))
         }
         None | Some(Kind::Build) => is_edge(layer, &dependency.name),
     };
@@ -257,6 +260,19 @@ mod tests {
                 planted(from, dependency(to, Some(Kind::Dev))),
                 [format!("{from} -> {to}")]
             );
+        }
+    }
+
+    #[test]
+    fn edges_of_tests_are_no_edges_of_the_crate_and_make_no_circle() {
+        for (from, to) in TEST_EDGES {
+            assert!(planted(from, dependency(to, Some(Kind::Dev))).is_empty());
+            assert_eq!(
+                planted(from, dependency(to, None)),
+                [format!("{from} -> {to}")]
+            );
+            let target = find(LAYERS, to).unwrap();
+            assert!(!reaches(LAYERS, target, from), "{from} -> {to} -> {from}");
         }
     }
 

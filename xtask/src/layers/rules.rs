@@ -82,6 +82,11 @@ pub(super) const LAYERS: &[Layer] = &[
         third_party: None,
     },
     Layer {
+        package: "whimbrel-load",
+        reach: Reach::Only(&["whimbrel-session", "whimbrel-net"]),
+        third_party: None,
+    },
+    Layer {
         package: "whimbrel-store",
         reach: Reach::Only(&["whimbrel-broker-core"]),
         third_party: None,
@@ -107,6 +112,11 @@ pub(super) const LAYERS: &[Layer] = &[
         third_party: None,
     },
     Layer {
+        package: "whimbrel-interop",
+        reach: Reach::Only(&["whimbrel-broker", "whimbrel-client"]),
+        third_party: None,
+    },
+    Layer {
         package: "whimbrel",
         reach: Reach::Any,
         third_party: None,
@@ -121,6 +131,14 @@ pub(super) const LAYERS: &[Layer] = &[
         reach: Reach::Only(&[]),
         third_party: None,
     },
+];
+
+/// Edges that tests alone may have beside: from a package to one that does not lie below it.
+///
+/// The target may not reach the package, or a release could publish neither first.
+pub(super) const TEST_EDGES: &[(&str, &str)] = &[
+    // What measures brokers is tested with a broker.
+    ("whimbrel-load", "whimbrel-broker"),
 ];
 
 pub(super) const FORBIDDEN: &[Forbidden] = &[

@@ -133,7 +133,7 @@ impl Shard {
         let is_told = self
             .connection(key)
             .is_some_and(|connection| matches!(connection.endpoint, Endpoint::Wire(_)));
-        let is_recorded = self.effects.append.len() > records || mutant!(CleanSessionWaits);
+        let is_recorded = self.effects.append.len() > records;
         let waits = is_told && is_recorded;
         if waits && !mutant!(ConnAckBeforeRecord) {
             self.after_commit(env, then);

@@ -363,3 +363,21 @@ fn a_client_does_not_wait_for_ever() {
         assert!(side.client.is_closing());
     }
 }
+
+#[test]
+fn a_server_whose_answer_waits_unread_is_not_taken_for_dead() {
+    // [U5-017]
+    for version in NUMBERED {
+        let mut connect = persistent(version);
+        connect.keep_alive_secs = 60;
+        let mut side = Scripted::asking(connect, None);
+        side.says_one(accepted(version));
+        side.client.pause_input();
+        assert_eq!(side.passes(60_000), None);
+        assert_eq!(side.hears(), [0xc0, 0]);
+        assert_eq!(side.passes(59_999), None);
+        side.client.resume_input(side.now);
+        assert_eq!(side.passes(9_999), None);
+        assert_eq!(side.passes(1), Some(TimeoutKind::Ping));
+    }
+}

@@ -61,6 +61,26 @@ fn acknowledgements_leave_in_the_order_of_what_they_answer() {
 }
 
 #[test]
+fn an_application_that_acknowledges_late_does_not_hold_back_its_own_publications() {
+    // [3:MQTT-4.6.0-4] [5:MQTT-4.6.0-4]
+    for version in NUMBERED {
+        let mut side = Scripted::connected(version);
+        let late = side.says_one(&publish(version, 0x32, Some(7), "m")).token();
+        side.publish(QoS::ExactlyOnce, 1).expect("room");
+        side.hears();
+        let token = side.says_one(&ack(PUBREC, 1)).token();
+        side.ack(token);
+        assert_eq!(side.hears(), ack(PUBREL, 1));
+        assert!(matches!(
+            side.says_one(&ack(PUBCOMP, 1)),
+            Told::Delivered(1)
+        ));
+        side.ack(late);
+        assert_eq!(side.hears(), ack(PUBACK, 7));
+    }
+}
+
+#[test]
 fn what_was_open_is_sent_again_on_the_next_connection_and_at_no_other_time() {
     // [3:MQTT-2.3.1-3] [3:MQTT-3.3.1-1] [3:MQTT-4.4.0-1] [3:MQTT-4.6.0-1]
     // [5:MQTT-3.3.1-1] [5:MQTT-4.4.0-1] [5:MQTT-4.6.0-1]

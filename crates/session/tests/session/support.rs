@@ -143,6 +143,7 @@ impl Seen {
                 packet_id,
                 item,
                 reason,
+                ..
             } => Seen::Delivered {
                 packet_id,
                 item,

@@ -87,6 +87,12 @@ impl Oracle {
                 continue;
             }
             for session in self.living() {
+                // A recorded session that was resumed to end with its connection is promised nothing, and what the full
+                // disk can't take may not overtake what is on it.
+                let gives_way = session.expiry_secs == 0 && session.queue.is_some();
+                if gives_way && self.disk.was_full {
+                    continue;
+                }
                 if session.began < ingress
                     && self.is_owed_to(session, message, ingress)
                     && !session.received.contains_key(&key)

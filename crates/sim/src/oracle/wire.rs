@@ -359,9 +359,12 @@ impl Oracle {
         if !self.journal || self.queues_are_small || message.is_denied {
             return;
         }
-        let unreleased = message
-            .inbound_stored
-            .is_some_and(|stored| stored.session == session && !self.is_lost(stored.position))
+        // A session that ends with its connection has no one who could release the message to a later life.
+        let outlives = self.sessions[session].expiry_secs > 0;
+        let unreleased = outlives
+            && message
+                .inbound_stored
+                .is_some_and(|stored| stored.session == session && !self.is_lost(stored.position))
             && !message
                 .inbound_released
                 .is_some_and(|position| self.is_committed(position));
