@@ -106,7 +106,7 @@ impl Client {
     /// Ends a subscription that the session has and no [`Subscription`] of this client stands for: one from an earlier
     /// process. Waits for UNSUBACK.
     ///
-    /// Cancel-safe: dropped, the subscription ends all the same.
+    /// Cancel-safe: dropped before it was sent, nothing is asked; dropped later, the subscription ends all the same.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Client {
         let filter = filter.into();
         SubscriptionFilter::parse(&filter)?;
         let answer = self.shared.core().unsubscribe_unheld(filter)?;
-        Unsubscribing::new(self.shared.clone(), answer).await
+        Unsubscribing::new(self.shared.clone(), Some(answer)).await
     }
 
     /// Messages that nobody had subscribed to and that were acknowledged all the same.

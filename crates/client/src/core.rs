@@ -14,12 +14,10 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use whimbrel_session::codec::topic::ByteStr;
-use whimbrel_session::codec::{
-    AckProperties, Disconnect, FanOutBuffer, PacketType, QoS, ReasonCode,
-};
+use whimbrel_session::codec::{AckProperties, Disconnect, FanOutBuffer, PacketType, ReasonCode};
 use whimbrel_session::{
-    ClientConnection, Epoch, PublishOptions, Redeliver, Refused, RequestRefused, ResendRefused,
-    Resent, SessionState, SubscribeRequest, Tick, UnsubscribeRequest,
+    AckToken, ClientConnection, Epoch, PublishOptions, Redeliver, Refused, RequestRefused,
+    ResendRefused, Resent, SessionState, SubscribeRequest, Tick, UnsubscribeRequest,
 };
 
 use crate::authenticator::Authentication;
@@ -29,7 +27,7 @@ use crate::{
 };
 
 use self::admission::Admission;
-use self::inbox::Inbox;
+use self::inbox::{Finished, Inbox};
 use self::journal::{Journal, Step as Kept};
 use self::publications::{Outcome, Publications};
 use self::requests::{Request, Requests};
@@ -50,6 +48,8 @@ pub(crate) struct Core {
     /// CONNACK has accepted the connection, and nothing has ended it.
     is_open: bool,
     epoch: Epoch,
+    /// Of the first connection of the session that goes on.
+    session_epoch: Epoch,
     /// Between connections. `None` until one was accepted.
     session: Option<SessionState<PublicationKey>>,
     /// A connection was accepted once.
@@ -111,6 +111,7 @@ impl Core {
             connection: None,
             is_open: false,
             epoch: Epoch(0),
+            session_epoch: Epoch(0),
             session: None,
             has_begun: false,
             client_id: None,
@@ -391,14 +392,14 @@ impl Core {
     pub(crate) fn unsubscribe_unheld(
         &mut self,
         filter: ByteStr,
-    ) -> Result<Option<AnswerKey>, SubscribeError> {
+    ) -> Result<AnswerKey, SubscribeError> {
         if let Some(error) = self.refuses_subscriptions() {
             return Err(error);
         }
         if self.inbox.has_filter(&filter) {
             return Err(SubscribeError::AlreadySubscribed { filter });
         }
-        let answer = self.requests.unsubscribe(vec![filter], true);
+        let answer = self.requests.unsubscribe_unheld(filter);
         self.wake_driver();
         Ok(answer)
     }
@@ -417,11 +418,19 @@ impl Core {
 
     /// A message that was taken is done with.
     pub(crate) fn finish(&mut self, now: Tick, key: AckKey, verdict: Verdict) {
-        let Some((token, epoch, verdict)) = self.inbox.finish(key, verdict) else {
+        let Some(finished) = self.inbox.finish(key, verdict) else {
             return;
         };
-        // Of an earlier connection: QoS 1 comes again by itself, and QoS 2 counts as taken since that one ended.
-        let Some(connection) = self.connection.as_mut().filter(|_| epoch == self.epoch) else {
+        if finished.epoch == self.epoch && self.connection.is_some() {
+            self.acknowledge(now, finished.token, finished.verdict);
+        } else {
+            self.acknowledge_late(&finished);
+        }
+    }
+
+    /// Answers a message of the live connection.
+    fn acknowledge(&mut self, now: Tick, token: AckToken, verdict: Verdict) {
+        let Some(connection) = &mut self.connection else {
             return;
         };
         let reason = match verdict {
@@ -442,7 +451,32 @@ impl Core {
         self.wake_driver();
     }
 
-    /// A message that was taken is to come again: from the server, or from here where the server counts it as taken.
+    /// Notes what became of a message whose connection is gone. QoS 1 comes again whatever it was; QoS 2 does not where it is
+    /// accepted, as long as the session lasts.
+    fn acknowledge_late(&mut self, finished: &Finished) {
+        let token = &finished.token;
+        let is_of_session = finished.epoch.0 >= self.session_epoch.0;
+        if !is_of_session || token.acknowledged_by() != PacketType::PubRec {
+            return;
+        }
+        match (&mut self.connection, &mut self.session) {
+            // Resumed: what nobody had finished with was let go.
+            (Some(connection), _) if self.is_open => {
+                if finished.verdict == Verdict::Accept && finished.is_expected {
+                    connection.hold_received(token.packet_id());
+                    self.journal.note(Kept::Held(token.packet_id()));
+                }
+            }
+            // The session counts it as taken since its connection ended.
+            (Some(_), _) | (None, Some(_)) if finished.verdict == Verdict::Accept => {
+                self.journal.note(Kept::Held(token.packet_id()));
+            }
+            (None, Some(session)) => session.forget_received(token.packet_id()),
+            _ => {}
+        }
+    }
+
+    /// A message that was taken is to come again: from the server, or from here where its connection is gone.
     pub(crate) fn return_message(
         &mut self,
         now: Tick,
@@ -451,10 +485,7 @@ impl Core {
         message: &Message,
     ) {
         let is_live = self.connection.is_some() && self.inbox.epoch(key) == Some(self.epoch);
-        if message.qos() == QoS::ExactlyOnce && !is_live {
-            self.inbox.put_back(subscription, message.clone());
-            self.finish(now, key, Verdict::Accept);
-        } else {
+        if is_live || !self.inbox.put_back(subscription, message, key) {
             self.finish(now, key, Verdict::Withhold);
         }
     }
@@ -568,6 +599,7 @@ impl Core {
                         },
                     )
                 }
+                Request::GivenUp => continue,
                 Request::Unsubscribe { filters, .. } => connection.unsubscribe(
                     now,
                     UnsubscribeRequest {
@@ -583,6 +615,7 @@ impl Core {
                     return;
                 }
                 Err(refused) => match request {
+                    Request::GivenUp => {}
                     Request::Subscribe(key) => self.inbox.note_ended(key, refused.into()),
                     Request::Unsubscribe { answer, .. } => {
                         self.requests.answer(answer, Err(refused.into()));

@@ -104,13 +104,17 @@ impl Driver {
         };
         {
             let mut core = self.shared.core();
+            core.stop_sending();
             // Without its record nothing may leave, not even now.
             let _ = core.take_output(&mut running.rest);
-            core.end_link(error);
         }
         // Closing must not wait for a peer that does not read any more.
         let closing = poll_fn(|cx| running.poll_close(cx));
         let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+        let mut core = self.shared.core();
+        core.note_written(running.writing.len() + running.rest.len());
+        core.end_link(error);
+        drop(core);
         ended
     }
 

@@ -52,6 +52,8 @@
 //!   [`Options::receive_bytes_max`] for all. At the bound the client reads no further. While it waits for an answer of the
 //!   server itself, it reads on up to twice the bound; there QoS 0 gives way, counted by
 //!   [`Subscription::dropped`], and QoS 1 and 2 are left to be delivered again after a reconnect that the client makes by itself.
+//!   A session that ends with its connection, as a clean one of MQTT 3.1.1, has nothing to deliver again: what is too much for
+//!   both bounds there is lost.
 //! * Acknowledgements leave in the order of the messages [MQTT-4.6.0-2], over all subscriptions of a client: one that is held
 //!   back for long holds back the others. Use a client of its own for slow work.
 //! * MQTT 3.1.1 has no subscription identifiers: there a message goes to each subscription whose filter matches, so overlapping

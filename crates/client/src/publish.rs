@@ -5,7 +5,9 @@ use std::future::{Future, IntoFuture};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop::poll_proceed;
 
 use whimbrel_session::codec::bytes::Bytes;
 use whimbrel_session::codec::topic::{ByteStr, TopicName, TopicNameBuf, TopicNameError};
@@ -181,14 +183,19 @@ impl Future for Enqueueing {
     type Output = Result<Receipt, PublishError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A loop that always finds room must not keep the driver from running.
+        let turn = ready!(poll_proceed(cx));
         let Self { shared, step } = self.get_mut();
         let now = shared.now();
         let mut core = shared.core();
         let refused = core.refuses();
         let (admitted, ticket) = match (mem::replace(step, Step::Done), refused) {
-            (Step::Failed(error), _) => return Poll::Ready(Err(error)),
-            (Step::Ready(_), Some(error)) => return Poll::Ready(Err(error)),
+            (Step::Failed(error), _) | (Step::Ready(_), Some(error)) => {
+                turn.made_progress();
+                return Poll::Ready(Err(error));
+            }
             (Step::Waiting(_, ticket), Some(error)) => {
+                turn.made_progress();
                 core.leave_queue(ticket);
                 return Poll::Ready(Err(error));
             }
@@ -202,9 +209,13 @@ impl Future for Enqueueing {
         match admitted {
             Admitted::Accepted(key) => {
                 drop(core);
+                turn.made_progress();
                 Poll::Ready(Ok(Receipt::new(shared.clone(), key)))
             }
-            Admitted::Failed(error) => Poll::Ready(Err(error)),
+            Admitted::Failed(error) => {
+                turn.made_progress();
+                Poll::Ready(Err(error))
+            }
             Admitted::NotYet(publication) => {
                 let ticket = ticket.unwrap_or_else(|| core.wait_for_room(cx.waker()));
                 *step = Step::Waiting(publication, ticket);

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod mosquitto;
+mod numbers;
 mod proxy;
 mod server;
 
 pub use crate::mosquitto::Mosquitto;
+pub use crate::numbers::numbers_arrive;
 pub use crate::proxy::Proxy;
 pub use crate::server::Server;

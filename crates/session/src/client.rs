@@ -237,6 +237,19 @@ impl<M> ClientConnection<M> {
         self.note_sent(now);
     }
 
+    /// Lets go of a QoS 2 message of the server that counts as received because its connection was lost before this side had
+    /// accepted it: when the server sends it again, it is handed over again. To be called on
+    /// [`ClientEvent::ConnAck`], before the next input.
+    pub fn forget_received(&mut self, packet_id: PacketId) {
+        self.flow.session.forget_received(packet_id);
+    }
+
+    /// Counts a QoS 2 message of an earlier connection as received, which it was let go of: a repeat gets PUBREC and is not
+    /// handed over [MQTT-4.3.3-10].
+    pub fn hold_received(&mut self, packet_id: PacketId) {
+        self.flow.session.inbound.hold(packet_id);
+    }
+
     /// Whether a resumed session has messages that are to be sent again before any new one of QoS 1 or 2.
     pub fn is_resending(&self) -> bool {
         self.flow.is_resending()

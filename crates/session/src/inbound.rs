@@ -105,6 +105,14 @@ impl InboundWindow {
             .saturating_sub(usize::from(!mutant!(ReceiveUnitLeaked)));
     }
 
+    /// A QoS 2 message of an earlier connection was taken after all.
+    pub(crate) fn hold(&mut self, packet_id: PacketId) {
+        self.held.entry(packet_id).or_insert(Held {
+            phase: Phase::Held,
+            counted: false,
+        });
+    }
+
     /// A QoS 2 PUBLISH has come.
     pub(crate) fn publish(&mut self, packet_id: PacketId) -> Arrival {
         let held = Held {

@@ -130,6 +130,12 @@ impl<M> SessionState<M> {
         }
     }
 
+    /// Lets go of a QoS 2 publication of the peer that counts as received because its connection was lost before it was
+    /// accepted: a repeat of it counts as new.
+    pub fn forget_received(&mut self, packet_id: PacketId) {
+        self.inbound.rejected(packet_id);
+    }
+
     /// Takes the state apart.
     pub fn into_parts(self) -> SessionParts<M> {
         SessionParts {

@@ -1,6 +1,6 @@
 //! Messages that have come, and who they are for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Poll, Waker};
 
 use slab::Slab;
@@ -8,7 +8,7 @@ use whimbrel_session::codec::topic::{
     ByteStr, FilterTrie, MatchScratch, SubscriptionFilter, TopicFilterBuf, TopicName,
 };
 use whimbrel_session::codec::{
-    PublishProperties, QoS, ReasonCode, SubscribeFilter, SubscriptionId,
+    PacketId, PacketType, PublishProperties, ReasonCode, SubscribeFilter, SubscriptionId,
 };
 use whimbrel_session::{AckToken, Epoch, Tick};
 
@@ -28,6 +28,8 @@ pub(crate) struct Inbox {
     /// For the message at hand.
     matched: Vec<SubscriptionKey>,
     owed: Slab<Owed>,
+    /// Those of earlier connections, by their packet ids: on this connection the server sends them again.
+    expected: BTreeMap<PacketId, AckKey>,
     /// Bytes of all messages that wait.
     bytes: usize,
     bytes_max: usize,
@@ -97,6 +99,17 @@ struct Owed {
     verdict: Verdict,
 }
 
+/// A message that all its holders have finished with.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) token: AckToken,
+    /// Of the connection that it came on last.
+    pub(crate) epoch: Epoch,
+    pub(crate) verdict: Verdict,
+    /// The server is to send it again on this connection, and has not.
+    pub(crate) is_expected: bool,
+}
+
 /// What becomes of a message that was taken. The worst of several is what the server hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -144,6 +157,7 @@ impl Inbox {
             scratch: MatchScratch::default(),
             matched: Vec::new(),
             owed: Slab::new(),
+            expected: BTreeMap::new(),
             bytes: 0,
             bytes_max,
             owed_max,
@@ -347,23 +361,40 @@ impl Inbox {
         message: &Message,
         token: Option<AckToken>,
     ) -> Arrival {
-        let cost = message.cost();
-        if let Some(token) = token {
-            if self.must_withhold(cost) {
-                self.is_withholding = true;
-                return Arrival::Withheld(token);
-            }
-            return self.keep(now, message, Some((epoch, token)));
+        let Some(token) = token else {
+            return self.keep(now, message, None);
+        };
+        let Some(token) = self.adopt(epoch, message, token) else {
+            return Arrival::Kept;
+        };
+        if self.must_withhold(message.cost()) {
+            self.is_withholding = true;
+            return Arrival::Withheld(token);
         }
-        self.keep(now, message, None)
+        self.keep(now, message, Some((epoch, token)))
+    }
+
+    /// A message that comes again, and that somebody has or will take, is not handed out twice: what it owes is owed on this
+    /// connection from now on. Gives the token back where it is another message.
+    fn adopt(&mut self, epoch: Epoch, message: &Message, token: AckToken) -> Option<AckToken> {
+        let Some(key) = self.expected.remove(&token.packet_id()) else {
+            return Some(token);
+        };
+        let owed = self.owed.get_mut(key.0 as usize);
+        // Without DUP it is a new message: the server has given up the one before [MQTT-3.3.1-1].
+        let owed = owed.filter(|owed| {
+            message.dup() && owed.token.acknowledged_by() == token.acknowledged_by()
+        });
+        let Some(owed) = owed else {
+            return Some(token);
+        };
+        owed.token = token;
+        owed.epoch = epoch;
+        None
     }
 
     /// What is to be said of a message that a holder has finished with; `None` while there are others.
-    pub(crate) fn finish(
-        &mut self,
-        key: AckKey,
-        verdict: Verdict,
-    ) -> Option<(AckToken, Epoch, Verdict)> {
+    pub(crate) fn finish(&mut self, key: AckKey, verdict: Verdict) -> Option<Finished> {
         let index = key.0 as usize;
         let owed = self.owed.get_mut(index)?;
         owed.verdict = owed.verdict.worse(verdict);
@@ -377,7 +408,17 @@ impl Inbox {
             verdict,
             ..
         } = self.owed.remove(index);
-        Some((token, epoch, verdict))
+        let packet_id = token.packet_id();
+        let is_expected = self.expected.get(&packet_id) == Some(&key);
+        if is_expected {
+            self.expected.remove(&packet_id);
+        }
+        Some(Finished {
+            token,
+            epoch,
+            verdict,
+            is_expected,
+        })
     }
 
     /// The connection that a message came on, while its acknowledgement is owed.
@@ -385,16 +426,25 @@ impl Inbox {
         self.owed.get(key.0 as usize).map(|owed| owed.epoch)
     }
 
-    /// A message that was taken is to be taken again.
-    pub(crate) fn put_back(&mut self, key: SubscriptionKey, message: Message) {
+    /// A message that was taken is to be taken again; `false` if its subscription is gone.
+    pub(crate) fn put_back(
+        &mut self,
+        key: SubscriptionKey,
+        message: &Message,
+        ack: AckKey,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(key.index()) else {
-            return;
+            return false;
         };
         let was_full = entry.is_full();
         self.bytes += message.cost();
-        entry.queue.push_front(Arrived { message, ack: None });
+        entry.queue.push_front(Arrived {
+            message: message.clone(),
+            ack: Some(ack),
+        });
         self.full += usize::from(!was_full && entry.is_full());
         entry.wake();
+        true
     }
 
     /// A subscription goes on at the server without its stream: what has come waits for somebody else.
@@ -419,36 +469,31 @@ impl Inbox {
         unclaimed.wake();
     }
 
-    /// The server goes on with the session on a new connection: QoS 1 messages that nobody has taken come again. Those of
-    /// QoS 2 do not.
-    pub(crate) fn note_resumed(&mut self) {
-        for (_, entry) in &mut self.entries {
-            let was_full = entry.is_full();
-            let (bytes, owed) = (&mut self.bytes, &mut self.owed);
-            entry.queue.retain(|arrived| {
-                let Some(ack) = arrived
-                    .ack
-                    .filter(|_| arrived.message.qos() == QoS::AtLeastOnce)
-                else {
-                    return true;
-                };
-                *bytes -= arrived.message.cost();
-                if let Some(found) = owed.get_mut(ack.0 as usize) {
-                    found.holders -= 1;
-                    if found.holders == 0 {
-                        owed.remove(ack.0 as usize);
-                    }
-                }
-                false
-            });
-            self.full -= usize::from(was_full && !entry.is_full());
-        }
+    /// The server goes on with the session on a new connection, and sends again what was not acknowledged of the session that began
+    /// with this epoch. Returns the ids of QoS 2 messages among it: until they are finished with, they do not count as received.
+    pub(crate) fn note_resumed(&mut self, session_epoch: Epoch) -> Vec<PacketId> {
         self.is_withholding = false;
+        self.expected.clear();
+        let mut unfinished = Vec::new();
+        for (index, owed) in &self.owed {
+            if owed.epoch.0 < session_epoch.0 {
+                continue;
+            }
+            let packet_id = owed.token.packet_id();
+            // As it was made when the message came.
+            let key = AckKey(u32::try_from(index).unwrap_or(u32::MAX));
+            self.expected.insert(packet_id, key);
+            if owed.token.acknowledged_by() == PacketType::PubRec {
+                unfinished.push(packet_id);
+            }
+        }
+        unfinished
     }
 
     /// The server has begun a new session: what was withheld is gone with the old one.
     pub(crate) fn note_began(&mut self) {
         self.is_withholding = false;
+        self.expected.clear();
     }
 
     /// Whether no more is to be read while nobody waits for an answer.

@@ -112,6 +112,10 @@ impl Core {
         }
         self.advance(now);
         if step.ended.is_none() && self.is_open && self.inbox.wants_redelivery() {
+            // In order, or the server would publish the will.
+            if let Some(connection) = &mut self.connection {
+                let _ = connection.disconnect(Disconnect::new(ReasonCode::Success));
+            }
             step.ended = Some(Ended::ForRedelivery);
         }
         self.advance_closing(now, step);
@@ -198,6 +202,11 @@ impl Core {
             && self.unwritten.is_empty()
             && self.unacknowledged() == 0
             && (!asks || self.requests.is_empty())
+    }
+
+    /// Nothing more is to be sent on this connection.
+    pub(crate) fn stop_sending(&mut self) {
+        self.is_open = false;
     }
 
     /// The link is gone.
@@ -376,8 +385,14 @@ impl Core {
                 self.inbox
                     .keep_unclaimed_until(now.saturating_add(CLAIM_MS));
             }
-            self.inbox.note_resumed();
+            let unfinished = self.inbox.note_resumed(self.session_epoch);
+            if let Some(connection) = &mut self.connection {
+                for packet_id in unfinished {
+                    connection.forget_received(packet_id);
+                }
+            }
         } else {
+            self.session_epoch = self.epoch;
             self.inbox.note_began();
             let wanted = self.inbox.wanted_keys();
             self.requests.begin_anew(wanted);

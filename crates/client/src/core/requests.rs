@@ -12,8 +12,8 @@ use crate::SubscribeError;
 
 /// Requests in their order, sent and unsent.
 ///
-/// Bounded by the subscriptions that there are: each has one SUBSCRIBE here at most, and an UNSUBSCRIBE comes from one
-/// that was answered.
+/// Bounded: a subscription has one SUBSCRIBE here at most, an UNSUBSCRIBE comes from a subscription that was asked for, and one
+/// that comes from none ends with the future that waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     unsent: VecDeque<Request>,
@@ -30,7 +30,11 @@ pub(crate) enum Request {
         filters: Vec<ByteStr>,
         /// Who waits for UNSUBACK, if anybody does.
         answer: Option<AnswerKey>,
+        /// It is to be sent though nobody waits.
+        is_owed: bool,
     },
+    /// A SUBSCRIBE that is sent, for a subscription that is gone: its answer is for nobody.
+    GivenUp,
 }
 
 /// Somebody who waits for UNSUBACK.
@@ -48,15 +52,29 @@ impl Requests {
         self.unsent.push_back(Request::Subscribe(key));
     }
 
-    /// Asks for the end of these subscriptions; with `is_awaited` there is an answer to be polled.
+    /// Asks for the end of subscriptions of this client; with `is_awaited` there is an answer to be polled.
     pub(crate) fn unsubscribe(
         &mut self,
         filters: Vec<ByteStr>,
         is_awaited: bool,
     ) -> Option<AnswerKey> {
-        let answer = is_awaited.then(|| AnswerKey(self.answers.insert(Answer::Awaited(None))));
-        self.unsent
-            .push_back(Request::Unsubscribe { filters, answer });
+        let answer = is_awaited.then(|| self.await_answer());
+        self.unsent.push_back(Request::Unsubscribe {
+            filters,
+            answer,
+            is_owed: true,
+        });
+        answer
+    }
+
+    /// Asks for the end of a subscription that is none of this client's, as long as somebody waits for the answer.
+    pub(crate) fn unsubscribe_unheld(&mut self, filter: ByteStr) -> AnswerKey {
+        let answer = self.await_answer();
+        self.unsent.push_back(Request::Unsubscribe {
+            filters: vec![filter],
+            answer: Some(answer),
+            is_owed: false,
+        });
         answer
     }
 
@@ -66,6 +84,11 @@ impl Requests {
             |request: &Request| matches!(request, Request::Subscribe(key) if *key == gone);
         let before = self.unsent.len();
         self.unsent.retain(|request| !is_for_it(request));
+        // Its key may be another subscription's when the answer comes.
+        let mut sent = self.sent.iter_mut().map(|(_, request)| request);
+        if let Some(request) = sent.find(|request| is_for_it(request)) {
+            *request = Request::GivenUp;
+        }
         before == self.unsent.len()
     }
 
@@ -96,7 +119,9 @@ impl Requests {
     /// The connection is gone, and unanswered requests with it: they are sent again.
     pub(crate) fn note_lost(&mut self) {
         while let Some((_, request)) = self.sent.pop_back() {
-            self.unsent.push_front(request);
+            if !matches!(request, Request::GivenUp) {
+                self.unsent.push_front(request);
+            }
         }
     }
 
@@ -140,14 +165,27 @@ impl Requests {
     }
 
     /// Nobody waits for the answer any more.
-    pub(crate) fn abandon(&mut self, key: AnswerKey) {
-        self.answers.try_remove(key.0);
+    pub(crate) fn abandon(&mut self, gone: AnswerKey) {
+        self.answers.try_remove(gone.0);
+        self.unsent.retain(|request| {
+            let Request::Unsubscribe {
+                answer, is_owed, ..
+            } = request
+            else {
+                return true;
+            };
+            *is_owed || *answer != Some(gone)
+        });
         let sent = self.sent.iter_mut().map(|(_, request)| request);
         for request in self.unsent.iter_mut().chain(sent) {
-            if let Request::Unsubscribe { answer, .. } = request
-                && *answer == Some(key)
+            if let Request::Unsubscribe {
+                answer, is_owed, ..
+            } = request
+                && *answer == Some(gone)
             {
                 *answer = None;
+                // It was sent: should it be again, it is for its effect.
+                *is_owed = true;
             }
         }
     }
@@ -162,5 +200,9 @@ impl Requests {
                 waker.wake();
             }
         }
+    }
+
+    fn await_answer(&mut self) -> AnswerKey {
+        AnswerKey(self.answers.insert(Answer::Awaited(None)))
     }
 }

@@ -267,3 +267,20 @@ async fn a_dropped_driver_tells_everybody() {
     ));
     assert!(client.publish("t", "m").await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_always_finds_room_lets_the_driver_work() {
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    let reading = tokio::spawn(async move { while peer.read().await.is_some() {} });
+    for _ in 0..10_000 {
+        drop(client.publish("t", "m").enqueue().await.expect("room"));
+    }
+    assert!(
+        client.unacknowledged() < 1_000,
+        "{}",
+        client.unacknowledged()
+    );
+    drop(client);
+    reading.await.expect("no panic");
+}

@@ -349,3 +349,56 @@ async fn what_an_earlier_process_subscribed_to_waits_for_this_one() {
         b"late"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_subscription_given_up_is_none_to_the_next() {
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    let mut first = client.subscribe("a").into_future();
+    assert_pending(&mut first).await;
+    let asked = peer.expect_subscribe().await;
+    drop(first);
+    let mut second = client.subscribe("b").into_future();
+    assert_pending(&mut second).await;
+    peer.suback(asked.id, vec![ReasonCode::NotAuthorized]).await;
+    assert_pending(&mut second).await;
+    assert!(matches!(peer.expect().await, Packet::Unsubscribe(_)));
+    peer.grant().await;
+    second.await.expect("granted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscriptions_given_up_without_a_connection_leave_nothing_behind() {
+    let (options, mut listener) = options(V5);
+    let client = Client::spawn(options.clean_start(false)).expect("valid options");
+    for _ in 0..100 {
+        assert_pending(client.unsubscribe("old")).await;
+    }
+    let mut peer = listener.link().await;
+    peer.accept(true).await;
+    client.publish("t", "m").await.expect("written");
+    // None of them, or few: not one for each that was asked for and given up.
+    assert_eq!(peer.expect_publish().await.payload(), b"m");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_by_a_reconnect_of_the_clients_own_does_not_set_off_the_will() {
+    // [3:MQTT-3.14.4-3] [5:MQTT-3.14.4-3]
+    let (options, mut listener) = options(V311);
+    let options = options
+        .clean_start(false)
+        .receive_maximum(1.try_into().expect("not 0"));
+    let client = Client::spawn(options).expect("valid options");
+    let mut peer = listener.link().await;
+    peer.accept(false).await;
+    let subscribing = tokio::spawn(client.subscribe("t").into_future());
+    peer.grant().await;
+    let mut messages = subscribing.await.expect("no panic").expect("granted");
+    for number in 1..=2 {
+        peer.publish("t", "m", QoS::AtLeastOnce, number).await;
+    }
+    messages.recv().await.expect("a message");
+    assert_pending(messages.recv()).await;
+    assert_eq!(peer.expect().await, Packet::PubAck(Ack::success(id(1))));
+    assert!(matches!(peer.expect().await, Packet::Disconnect(_)));
+}

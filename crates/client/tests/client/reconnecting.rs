@@ -150,8 +150,9 @@ async fn what_was_not_taken_of_qos_1_is_not_seen_twice_and_qos_2_not_lost() {
     drop(peer);
     let mut peer = listener.link().await;
     peer.accept(true).await;
-    peer.publish("in", "once", QoS::AtLeastOnce, 1).await;
-    peer.publish("in", "exactly", QoS::ExactlyOnce, 2).await;
+    peer.publish_again("in", "once", QoS::AtLeastOnce, 1).await;
+    peer.publish_again("in", "exactly", QoS::ExactlyOnce, 2)
+        .await;
     settle().await;
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -165,24 +166,33 @@ async fn what_was_not_taken_of_qos_1_is_not_seen_twice_and_qos_2_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guard_that_is_dropped_after_its_connection_gives_the_message_back() {
-    let (options, mut listener) = options(V5);
-    let (client, mut peer) = connected(options, &mut listener).await;
-    let subscribing = tokio::spawn(client.subscribe("in").manual_acks());
-    peer.grant().await;
-    let mut messages = subscribing.await.expect("no panic").expect("granted");
-    peer.publish("in", "exactly", QoS::ExactlyOnce, 2).await;
-    let message = messages.recv().await.expect("a message");
-    drop(peer);
-    let mut peer = listener.link().await;
-    peer.accept(true).await;
-    // The server's repeat is acknowledged: the session has the message.
-    peer.publish("in", "exactly", QoS::ExactlyOnce, 2).await;
-    let id = PacketId::new(2).expect("not 0");
-    assert_eq!(peer.expect().await, Packet::PubRec(Ack::success(id)));
-    drop(message);
-    let message = messages.recv().await.expect("the same again");
-    assert_eq!(message.payload(), b"exactly");
-    message.ack();
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let (options, mut listener) = options(V5);
+        let (client, mut peer) = connected(options, &mut listener).await;
+        let subscribing = tokio::spawn(client.subscribe("in").manual_acks());
+        peer.grant().await;
+        let mut messages = subscribing.await.expect("no panic").expect("granted");
+        peer.publish("in", "again", qos, 2).await;
+        let message = messages.recv().await.expect("a message");
+        drop(peer);
+        let mut peer = listener.link().await;
+        peer.accept(true).await;
+        settle().await;
+        drop(message);
+        let message = messages.recv().await.expect("the same again");
+        assert_eq!(message.payload(), b"again");
+        // The server's repeat is no message of its own, and waits for the application.
+        peer.publish_again("in", "again", qos, 2).await;
+        assert_pending(peer.read()).await;
+        message.ack();
+        let ack = Ack::success(PacketId::new(2).expect("not 0"));
+        let expected = match qos {
+            QoS::ExactlyOnce => Packet::PubRec(ack),
+            _ => Packet::PubAck(ack),
+        };
+        assert_eq!(peer.expect().await, expected);
+        assert_pending(messages.recv()).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,4 +255,94 @@ async fn a_driver_says_why_it_ended() {
         driver.await.expect("no panic"),
         Closed::Disconnected
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn qos_0_that_leaves_with_the_end_of_its_connection_is_not_sent_again() {
+    // [5:MQTT-4.3.1-1]
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    // More than the link takes, so that some of it is still to be written when the connection ends.
+    let receipts = [(); 40].map(|()| {
+        let publish = client.publish("t", vec![0; 4_000]);
+        publish.try_enqueue().expect("room")
+    });
+    settle().await;
+    peer.write_bytes(b"\x00\x00").await;
+    let mut seen = 0;
+    while let Some(packet) = peer.read().await {
+        seen += usize::from(matches!(packet, Packet::Publish(_)));
+    }
+    let mut peer = listener.link().await;
+    peer.accept(true).await;
+    for _ in seen..40 {
+        peer.expect_publish().await;
+    }
+    assert_pending(peer.read()).await;
+    for receipt in receipts {
+        receipt.await.expect("written");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_qos_2_message_that_nobody_has_taken_is_not_acknowledged_by_a_reconnect() {
+    // [5:MQTT-4.3.3-8]
+    for manual in [false, true] {
+        let (options, mut listener) = options(V5);
+        let (client, mut peer) = connected(options, &mut listener).await;
+        let subscribing = tokio::spawn(client.subscribe("in").manual_acks());
+        peer.grant().await;
+        let mut messages = subscribing.await.expect("no panic").expect("granted");
+        peer.publish("in", "exactly", QoS::ExactlyOnce, 2).await;
+        let taken = if manual { messages.recv().await } else { None };
+        settle().await;
+        drop(peer);
+        let mut peer = listener.link().await;
+        peer.accept(true).await;
+        peer.publish_again("in", "exactly", QoS::ExactlyOnce, 2)
+            .await;
+        assert_pending(peer.read()).await;
+        let message = match taken {
+            Some(message) => message,
+            None => messages.recv().await.expect("a message"),
+        };
+        message.ack();
+        let id = PacketId::new(2).expect("not 0");
+        assert_eq!(peer.expect().await, Packet::PubRec(Ack::success(id)));
+        assert_pending(messages.recv()).await;
+        peer.write(Packet::PubRel(Ack::success(id))).await;
+        assert_eq!(peer.expect().await, Packet::PubComp(Ack::success(id)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_acknowledged_between_two_connections_does_not_come_twice() {
+    let (options, mut listener) = options(V5);
+    let (client, mut peer) = connected(options, &mut listener).await;
+    let subscribing = tokio::spawn(client.subscribe("in").manual_acks());
+    peer.grant().await;
+    let mut messages = subscribing.await.expect("no panic").expect("granted");
+    peer.publish("in", "early", QoS::ExactlyOnce, 1).await;
+    peer.publish("in", "late", QoS::ExactlyOnce, 2).await;
+    let early = messages.recv().await.expect("a message");
+    let late = messages.recv().await.expect("a message");
+    drop(peer);
+    let mut peer = listener.link().await;
+    early.ack();
+    peer.accept(true).await;
+    settle().await;
+    // After CONNACK, and before the server has sent it again.
+    late.ack();
+    let ids = [1, 2].map(|id| PacketId::new(id).expect("not 0"));
+    for (payload, id) in [("early", ids[0]), ("late", ids[1])] {
+        peer.publish_again("in", payload, QoS::ExactlyOnce, id.get())
+            .await;
+        assert_eq!(peer.expect().await, Packet::PubRec(Ack::success(id)));
+    }
+    assert_pending(messages.recv()).await;
+    // A new message under an id that was in use is a new message.
+    peer.write(Packet::PubRel(Ack::success(ids[1]))).await;
+    assert_eq!(peer.expect().await, Packet::PubComp(Ack::success(ids[1])));
+    peer.publish("in", "new", QoS::ExactlyOnce, 2).await;
+    assert_eq!(messages.recv().await.expect("a message").payload(), b"new");
 }

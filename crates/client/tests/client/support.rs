@@ -201,6 +201,16 @@ impl Peer {
         self.publish_for(topic, payload, qos, id, None).await;
     }
 
+    /// Publishes to the client what it was sent on an earlier connection.
+    pub(crate) async fn publish_again(&mut self, topic: &str, payload: &str, qos: QoS, id: u16) {
+        let topic = TopicNameBuf::try_from(topic).expect("a topic");
+        let id = PacketId::new(id).expect("not 0");
+        let delivery = Delivery::first(qos, id).repeated();
+        let publish = Publish::builder(topic).payload(payload.to_owned());
+        self.write(Packet::Publish(publish.delivery(delivery).build()))
+            .await;
+    }
+
     pub(crate) async fn publish_for(
         &mut self,
         topic: &str,
