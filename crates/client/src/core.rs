@@ -459,16 +459,16 @@ impl Core {
         if !is_of_session || token.acknowledged_by() != PacketType::PubRec {
             return;
         }
+        let is_accepted = finished.verdict == Verdict::Accept;
         match (&mut self.connection, &mut self.session) {
             // Resumed: what nobody had finished with was let go.
+            (Some(_), _) if self.is_open && !(is_accepted && finished.is_expected) => {}
             (Some(connection), _) if self.is_open => {
-                if finished.verdict == Verdict::Accept && finished.is_expected {
-                    connection.hold_received(token.packet_id());
-                    self.journal.note(Kept::Held(token.packet_id()));
-                }
+                connection.hold_received(token.packet_id());
+                self.journal.note(Kept::Held(token.packet_id()));
             }
             // The session counts it as taken since its connection ended.
-            (Some(_), _) | (None, Some(_)) if finished.verdict == Verdict::Accept => {
+            (Some(_), _) | (None, Some(_)) if is_accepted => {
                 self.journal.note(Kept::Held(token.packet_id()));
             }
             (None, Some(session)) => session.forget_received(token.packet_id()),
