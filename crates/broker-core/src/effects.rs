@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use whimbrel_session::codec::ReasonCode;
 use whimbrel_session::codec::topic::{ByteStr, TopicFilterBuf, TopicNameBuf};
 
 use crate::index::Matched;
 use crate::journal::Load;
+use crate::publications::{Publications, Spare};
 use crate::record::{Position, QueueId, Record};
 use crate::{ConnectionKey, GroupId, Message, MsgId, SessionKey, SessionRef, ShardId};
 
@@ -63,16 +65,23 @@ impl ShardMessage {
             Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => {
                 message.size() + size_of::<Self>()
             }
+            Hop::Publications(publications) => publications.cost(),
             _ => 0,
         }
     }
 
-    /// The application message that it carries, if it does; for traces.
+    /// The payloads of the application messages that it carries; for traces.
     #[must_use]
-    pub fn message(&self) -> Option<&Message> {
+    pub fn payloads(&self) -> Vec<Bytes> {
         match &self.0 {
-            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => Some(message),
-            _ => None,
+            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => {
+                vec![message.payload()]
+            }
+            Hop::Publications(publications) => publications
+                .iter()
+                .map(|publication| Bytes::copy_from_slice(publication.parts.payload))
+                .collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -85,7 +94,9 @@ impl ShardMessage {
 
 #[derive(Debug)]
 pub(crate) enum Hop {
-    /// A message for the subscribers and groups of the receiving shard.
+    /// Messages for the subscribers and groups of the receiving shard.
+    Publications(Box<Publications>),
+    /// One that goes by itself.
     Publish {
         message: Message,
         matched: Arc<Matched>,
@@ -143,7 +154,7 @@ pub(crate) enum Hop {
     /// A message that was routed again by a broker that started is released: nobody need remember who had it.
     Released { message: MsgId },
     /// Bytes of costed messages that the sender of this has processed.
-    Credit { bytes: usize },
+    Credit { bytes: usize, spare: Spare },
 }
 
 /// A shared subscription by its name on the wire.

@@ -77,7 +77,23 @@ pub(crate) struct Matched {
     pub(crate) durable: ShardSet,
 }
 
+/// The part of a match that says who gets the message at one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Matches<'a> {
+    /// Filters with ordinary subscribers.
+    pub(crate) filters: &'a [FilterId],
+    /// Shared subscriptions.
+    pub(crate) groups: &'a [GroupId],
+}
+
 impl Matched {
+    pub(crate) fn matches(&self) -> Matches<'_> {
+        Matches {
+            filters: &self.filters,
+            groups: &self.groups,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.shards.is_empty()
     }

@@ -30,6 +30,7 @@ mod map;
 mod match_cache;
 mod message;
 mod placement;
+mod publications;
 mod pump;
 mod queue;
 mod record;

@@ -335,12 +335,11 @@ impl Process {
         around.trace.note(&[1, pair as u64], || {
             format!("hop {from} -> {to} {message:?}")
         });
-        let key = message
-            .message()
-            .and_then(|message| payload::decode(&message.payload()));
-        around
-            .oracle
-            .tell_of(key, || format!("arrives at shard {to} from shard {from}"));
+        for payload in message.payloads() {
+            around.oracle.tell_of(payload::decode(&payload), || {
+                format!("arrives at shard {to} from shard {from}")
+            });
+        }
         let Some(sender) = ShardId::new(from) else {
             return false;
         };

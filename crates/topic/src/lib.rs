@@ -24,7 +24,8 @@
 //! # What there is
 //!
 //! * [`TopicName`], [`TopicFilter`], [`ShareName`]: checked text, borrowed, as `Path` is to `str`; [`TopicNameBuf`],
-//!   [`TopicFilterBuf`], [`SubscriptionFilterBuf`]: owned over a [`ByteStr`], whose clones and slices share memory.
+//!   [`TopicFilterBuf`], [`SubscriptionFilterBuf`]: owned over a [`ByteStr`], whose clones and slices share memory;
+//!   [`TopicNameList`]: many names without an allocation for each.
 //! * [`SubscriptionFilter`]: what a SUBSCRIBE names, a filter or a group's share of one.
 //! * [`FilterTrie`]: filter to value, asked by topic: subscriptions. [`GenerationBucket`] tells when a cached match has
 //!   to be done again.
@@ -55,6 +56,7 @@ mod levels;
 mod subscription_filter;
 mod topic_filter;
 mod topic_name;
+mod topic_name_list;
 mod topic_tree;
 
 pub use byte_str::ByteStr;
@@ -64,4 +66,5 @@ pub use levels::Levels;
 pub use subscription_filter::{ShareName, SubscriptionFilter, SubscriptionFilterBuf};
 pub use topic_filter::{TopicFilter, TopicFilterBuf, TopicFilterError};
 pub use topic_name::{TOPIC_BYTES_MAX, TopicName, TopicNameBuf, TopicNameError};
+pub use topic_name_list::TopicNameList;
 pub use topic_tree::{ScanCursor, ScanState, TopicTree};

@@ -42,6 +42,7 @@ use self::subscribers::LocalFilter;
 use crate::effects::{GroupName, Hop};
 use crate::map::{self, Map};
 use crate::match_cache::MatchCache;
+use crate::publications::{Publication, Publications, Spare};
 use crate::queue::GroupOrigin;
 use crate::timers::Timers;
 use crate::{
@@ -89,6 +90,10 @@ pub struct Shard {
     commits: Commits,
     /// Bytes under way to each other shard.
     windows: Vec<usize>,
+    /// The place in the effects of the messages that were last said to each other shard, if nothing else was said since.
+    filling: Vec<Option<usize>>,
+    /// Emptied memory for such messages. At most [`SPARES_KEPT`].
+    spares: Vec<Spare>,
     /// Connections whose next PUBLISH waits for a window or a job.
     blocked: Vec<ConnectionKey>,
     /// What this shard says to itself: handled before a step ends.
@@ -157,6 +162,8 @@ impl Shard {
             obligations: Obligations::default(),
             commits: Commits::new(config.journal),
             windows: vec![0; config.shards],
+            filling: vec![None; config.shards],
+            spares: Vec::new(),
             blocked: Vec::new(),
             to_self: VecDeque::new(),
             next_generation: 0,
@@ -237,18 +244,19 @@ impl Shard {
     /// Takes what another shard said.
     pub fn handle_message(&mut self, env: Env<'_>, from: ShardId, message: ShardMessage) {
         let cost = message.cost();
-        let jobs = self.jobs.len();
-        self.handle_hop(env, from, message.0);
-        if cost > 0 {
-            let credit = OwedCredit {
-                to: from,
-                bytes: cost,
-            };
-            // What has become a job is under way until the job is done.
-            let deferred = self.jobs.len() > jobs;
-            match self.jobs.back_mut().filter(|_| deferred) {
-                Some(job) => job.credit = Some(credit),
-                None => self.give_credit(credit),
+        match message.0 {
+            Hop::Publications(publications) => self.route_publications(env, from, publications),
+            hop => {
+                let jobs = self.jobs.len();
+                self.handle_hop(env, from, hop);
+                let owed = self.defer_credit(jobs, from, cost).unwrap_or(cost);
+                if owed > 0 {
+                    let credit = OwedCredit {
+                        to: from,
+                        bytes: owed,
+                    };
+                    self.give_credit(credit, Spare::default());
+                }
             }
         }
         self.finish(env);
@@ -318,9 +326,7 @@ impl Shard {
 
     /// Ends each step: what the shard said to itself, and publishers that may go on.
     fn finish(&mut self, env: Env<'_>) {
-        while let Some(hop) = self.to_self.pop_front() {
-            self.handle_hop(env, self.id, hop);
-        }
+        self.hear_itself(env);
         if !self.blocked.is_empty() && !self.is_congested() {
             for connection in std::mem::take(&mut self.blocked) {
                 self.unblock(env, connection, WaitsFor::Shard);
@@ -334,14 +340,30 @@ impl Shard {
         );
     }
 
+    fn hear_itself(&mut self, env: Env<'_>) {
+        while let Some(hop) = self.to_self.pop_front() {
+            self.handle_hop(env, self.id, hop);
+        }
+    }
+
     fn handle_hop(&mut self, env: Env<'_>, from: ShardId, hop: Hop) {
         match hop {
+            Hop::Publications(publications) => self.route_publications(env, from, publications),
             Hop::Publish {
                 message,
                 matched,
                 publisher,
                 obligation,
-            } => self.route_forwarded(env, from, &message, &matched, publisher, obligation),
+            } => {
+                self.route_forwarded(
+                    env,
+                    from,
+                    &message,
+                    matched.matches(),
+                    publisher,
+                    obligation,
+                );
+            }
             Hop::Stored { obligation, reason } => self.fulfil(env, obligation, reason),
             Hop::GroupJoin {
                 group,
@@ -401,7 +423,10 @@ impl Shard {
             Hop::Released { message } => {
                 self.known.remove(&message);
             }
-            Hop::Credit { bytes } => {
+            Hop::Credit { bytes, spare } => {
+                if spare.0.is_some() && self.spares.len() < SPARES_KEPT {
+                    self.spares.push(spare);
+                }
                 let window = &mut self.windows[from.index()];
                 debug_assert!(*window >= bytes, "more credit than was used");
                 *window = window.saturating_sub(bytes);
@@ -417,11 +442,43 @@ impl Shard {
         }
         let message = ShardMessage(hop);
         self.windows[to.index()] += message.cost();
+        self.filling[to.index()] = None;
         let forward = Forward { to, message };
         if mutant!(ShardOrderBroken) && matches!(forward.message.0, Hop::Publish { .. }) {
             return self.effects.forward.insert(0, forward);
         }
         self.effects.forward.push(forward);
+    }
+
+    /// Adds a message for another shard to those that were last said to it, or begins anew.
+    fn send_publication(&mut self, to: ShardId, publication: &Publication<'_>) {
+        self.windows[to.index()] += publication.cost();
+        if let Some(filling) = self.filling_for(to) {
+            return filling.push(publication);
+        }
+        let spare = self.spares.pop().unwrap_or_default();
+        let mut publications = spare.0.unwrap_or_default();
+        publications.push(publication);
+        let message = ShardMessage(Hop::Publications(publications));
+        let forward = Forward { to, message };
+        if mutant!(ShardOrderBroken) {
+            return self.effects.forward.insert(0, forward);
+        }
+        self.filling[to.index()] = Some(self.effects.forward.len());
+        self.effects.forward.push(forward);
+    }
+
+    /// What was last said to a shard, if that is messages and there is room for more.
+    fn filling_for(&mut self, to: ShardId) -> Option<&mut Publications> {
+        // It is gone once the effects were drained; what stands in its place is for somebody else, or was noted too.
+        let place = self.filling[to.index()]?;
+        let forward = self.effects.forward.get_mut(place)?;
+        match &mut forward.message.0 {
+            Hop::Publications(publications) if forward.to == to => {
+                Some(&mut **publications).filter(|publications| publications.has_room())
+            }
+            _ => None,
+        }
     }
 
     /// Whether publishers have to wait: a window to another shard or to the journal is used up, or a wide
@@ -435,9 +492,9 @@ impl Shard {
             || self.windows.iter().any(|&bytes| bytes >= window_max)
     }
 
-    fn give_credit(&mut self, credit: OwedCredit) {
+    fn give_credit(&mut self, credit: OwedCredit, spare: Spare) {
         let OwedCredit { to, bytes } = credit;
-        self.send(to, Hop::Credit { bytes });
+        self.send(to, Hop::Credit { bytes, spare });
     }
 
     fn append(&mut self, record: impl FnOnce() -> Record) {
@@ -548,6 +605,9 @@ pub struct Residue {
 
 /// The top byte of a message sequence is the shard.
 const SHARD_SHIFT: u32 = 56;
+
+/// Memory for messages to other shards that is kept while it is not in use; each has at most a few hundred KiB.
+const SPARES_KEPT: usize = 8;
 
 /// Connections that get a turn in one step of the backlog.
 const BACKLOG_TURNS: usize = 64;

@@ -17,6 +17,7 @@ use super::{Env, Shard};
 use crate::effects::{CloseReason, Hop};
 use crate::index::{Keeping, Matched};
 use crate::message::MessageParts;
+use crate::publications::{Publication, Publications};
 use crate::{
     ConnectionKey, DropCause, Message, QueueId, Record, SessionKey, SessionRef, UnixMillis,
 };
@@ -399,12 +400,26 @@ impl Shard {
         publisher: Option<SessionRef>,
         obligation: Option<crate::effects::ObligationId>,
     ) {
+        let is_small = Publications::take(source.parts(), matched);
         for shard in matched.shards.without(self.id).iter() {
+            let stores = matched.durable.contains(shard);
+            let obligation = obligation.filter(|_| stores);
+            let is_shared = source.is_shared() || matched.durable.len() > 1;
+            if is_small && !(stores && source.qos() > QoS::AtMostOnce && is_shared) {
+                let publication = Publication {
+                    parts: *source.parts(),
+                    matches: matched.matches(),
+                    publisher,
+                    obligation,
+                };
+                self.send_publication(shard, &publication);
+                continue;
+            }
             let hop = Hop::Publish {
                 message: source.message().clone(),
                 matched: Arc::clone(matched),
                 publisher,
-                obligation: obligation.filter(|_| matched.durable.contains(shard)),
+                obligation,
             };
             self.send(shard, hop);
         }
@@ -415,7 +430,7 @@ impl Shard {
                     shard: self.id,
                     obligation,
                 });
-            self.route_here(env, source, matched, publisher, answer_to);
+            self.route_here(env, source, matched.matches(), publisher, answer_to);
         }
     }
 

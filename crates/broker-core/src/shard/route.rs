@@ -1,7 +1,5 @@
 //! From a matched message to the sessions of this shard: who gets it, in which form, in what order.
 
-use std::sync::Arc;
-
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{QoS, ReasonCode};
 use whimbrel_session::mutant;
@@ -12,9 +10,10 @@ use super::source::Source;
 use super::subscribers::Subscriber;
 use super::{Env, Shard};
 use crate::effects::{Hop, ObligationId};
-use crate::index::Matched;
+use crate::index::Matches;
+use crate::publications::{Publications, Spare};
 use crate::queue::SubscriptionIds;
-use crate::{DropCause, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
+use crate::{DropCause, FilterId, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
 
 /// A session that gets one copy, whatever the number of its matching subscriptions (ambiguity E1).
 #[derive(Clone, Debug)]
@@ -65,7 +64,9 @@ pub(super) struct AnswerTo {
 #[derive(Debug)]
 pub(super) struct FanOutJob {
     message: Message,
-    matched: Arc<Matched>,
+    filters: Box<[FilterId]>,
+    /// Those of this shard.
+    groups: Box<[GroupId]>,
     publisher: Option<SessionRef>,
     answer_to: Option<AnswerTo>,
     /// Found when its turn comes.
@@ -110,7 +111,7 @@ impl Shard {
         env: Env<'_>,
         from: ShardId,
         message: &Message,
-        matched: &Arc<Matched>,
+        matches: Matches<'_>,
         publisher: Option<SessionRef>,
         obligation: Option<ObligationId>,
     ) {
@@ -120,8 +121,49 @@ impl Shard {
         });
         let mut buffers = self.take_buffers();
         let mut source = Source::of_message(message, env.now.wall, &mut buffers);
-        self.route_here(env, &mut source, matched, publisher, answer_to);
+        self.route_here(env, &mut source, matches, publisher, answer_to);
         self.keep_buffers(buffers);
+    }
+
+    /// Takes messages that another shard matched, and gives their memory back with their credit.
+    pub(super) fn route_publications(
+        &mut self,
+        env: Env<'_>,
+        from: ShardId,
+        mut publications: Box<Publications>,
+    ) {
+        let mut done = 0;
+        for publication in publications.iter() {
+            let answer_to = publication.obligation.map(|obligation| AnswerTo {
+                shard: from,
+                obligation,
+            });
+            let jobs = self.jobs.len();
+            let mut buffers = self.take_buffers();
+            let mut source = Source::new(publication.parts, env.now.wall, &mut buffers);
+            let publisher = publication.publisher;
+            self.route_here(env, &mut source, publication.matches, publisher, answer_to);
+            self.keep_buffers(buffers);
+            // A member of a group that is here may be a subscriber too: nothing overtakes.
+            self.hear_itself(env);
+            let cost = publication.cost();
+            done += self.defer_credit(jobs, from, cost).unwrap_or(cost);
+        }
+        publications.clear();
+        let credit = OwedCredit {
+            to: from,
+            bytes: done,
+        };
+        self.give_credit(credit, Spare(Some(publications)));
+    }
+
+    /// What has become a job, where there were `jobs` before, is under way until the job is done: it gives the credit
+    /// then. Says how many bytes are still to be given if it has not.
+    pub(super) fn defer_credit(&mut self, jobs: usize, to: ShardId, bytes: usize) -> Option<usize> {
+        let is_deferred = self.jobs.len() > jobs;
+        let job = self.jobs.back_mut().filter(|_| is_deferred)?;
+        job.credit = Some(OwedCredit { to, bytes });
+        Some(0)
     }
 
     /// Gives a message to the sessions and groups of this shard, now or behind a fan-out under way.
@@ -129,15 +171,15 @@ impl Shard {
         &mut self,
         env: Env<'_>,
         source: &mut Source<'_>,
-        matched: &Arc<Matched>,
+        matches: Matches<'_>,
         publisher: Option<SessionRef>,
         answer_to: Option<AnswerTo>,
     ) {
         let targets = if self.jobs.is_empty() {
-            let targets = self.resolve(matched, publisher);
-            let groups = own_groups(matched, self.id).count();
+            let targets = self.resolve(matches.filters, publisher);
+            let groups = own_groups(matches, self.id).count();
             if targets.len() + groups <= self.config.limits.step_budget {
-                self.route_now(env, source, matched, targets, answer_to);
+                self.route_now(env, source, matches, targets, answer_to);
                 return;
             }
             Some(targets)
@@ -146,7 +188,8 @@ impl Shard {
         };
         let job = FanOutJob {
             message: source.message().clone(),
-            matched: Arc::clone(matched),
+            filters: matches.filters.into(),
+            groups: own_groups(matches, self.id).collect(),
             publisher,
             answer_to,
             targets,
@@ -169,13 +212,12 @@ impl Shard {
             };
             let targets = match job.targets.take() {
                 Some(targets) => targets,
-                None => self.resolve(&job.matched, job.publisher),
+                None => self.resolve(&job.filters, job.publisher),
             };
             let message = job.message.clone();
             let mut buffers = self.take_buffers();
             let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
-            let groups: Vec<_> = own_groups(&job.matched, self.id).collect();
-            let all = targets.len() + groups.len();
+            let all = targets.len() + job.groups.len();
             if message.is_expired(env.now.wall) && !mutant!(ExpiredFanOut) {
                 // It has waited: whoever did not get it by now gets it no more [MQTT-3.3.2-5].
                 self.stats.count_drops(DropCause::Expired, all - job.next);
@@ -189,7 +231,7 @@ impl Shard {
                 let outcome = match targets.get(index) {
                     Some(target) => self.deliver_to(target, &mut source, admission),
                     None => {
-                        let group = groups[index - targets.len()];
+                        let group = job.groups[index - targets.len()];
                         self.publish_to_group(env, group, &mut source, admission)
                     }
                 };
@@ -210,7 +252,7 @@ impl Shard {
             if let Some(credit) = job.credit
                 && !mutant!(ShardCreditLeaked)
             {
-                self.give_credit(credit);
+                self.give_credit(credit, Spare::default());
             }
         }
     }
@@ -219,7 +261,7 @@ impl Shard {
         &mut self,
         env: Env<'_>,
         source: &mut Source<'_>,
-        matched: &Matched,
+        matches: Matches<'_>,
         targets: Vec<Target>,
         answer_to: Option<AnswerTo>,
     ) {
@@ -229,7 +271,7 @@ impl Shard {
             tally.count(self.deliver_to(target, source, admission));
         }
         self.keep_scratch(targets);
-        for group in own_groups(matched, self.id) {
+        for group in own_groups(matches, self.id) {
             tally.count(self.publish_to_group(env, group, source, admission));
         }
         self.routed(env, source, tally, answer_to);
@@ -288,15 +330,15 @@ impl Shard {
     }
 
     /// The sessions of this shard that get a copy.
-    fn resolve(&mut self, matched: &Matched, publisher: Option<SessionRef>) -> Vec<Target> {
+    fn resolve(&mut self, filters: &[FilterId], publisher: Option<SessionRef>) -> Vec<Target> {
         let mut targets = std::mem::take(&mut self.targets);
         debug_assert!(targets.is_empty());
         let publisher = publisher
             .filter(|publisher| publisher.shard == self.id)
             .map(|publisher| publisher.key);
-        let overlapping = matched.filters.len() > 1 && !mutant!(CopyPerSubscription);
+        let overlapping = filters.len() > 1 && !mutant!(CopyPerSubscription);
         self.routing_pass += 1;
-        for filter in &matched.filters {
+        for filter in filters {
             let Some(local) = self.filters.get(filter) else {
                 continue;
             };
@@ -357,9 +399,9 @@ impl Shard {
 }
 
 /// The groups of this shard among those that matched.
-fn own_groups(matched: &Matched, shard: ShardId) -> impl Iterator<Item = GroupId> + '_ {
+fn own_groups(matches: Matches<'_>, shard: ShardId) -> impl Iterator<Item = GroupId> + '_ {
     let owned = move |group: &GroupId| group.owner == shard;
-    matched.groups.iter().copied().filter(owned)
+    matches.groups.iter().copied().filter(owned)
 }
 
 /// A `QoS` 2 publisher was given PUBREC before its message is routed: it can't be refused any more.

@@ -25,6 +25,9 @@ impl fmt::Debug for Shard {
             // Memory that is written before it is read.
             scratch: _,
             targets: _,
+            // Where in the effects of this turn to add; the effects are shown.
+            filling: _,
+            spares: _,
             buffers: _,
             jobs,
             backlog,

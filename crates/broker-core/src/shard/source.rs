@@ -103,6 +103,15 @@ impl<'a> Source<'a> {
         self.holders.push(queue, form);
     }
 
+    /// Whether its shared form exists already.
+    pub(super) fn is_shared(&self) -> bool {
+        self.message.is_some()
+    }
+
+    pub(super) fn parts(&self) -> &MessageParts<'a> {
+        &self.parts
+    }
+
     pub(super) fn message(&mut self) -> &Message {
         self.message
             .get_or_insert_with(|| Message::new(&self.parts))
