@@ -68,9 +68,9 @@ struct Retained {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matched {
     /// Filters with ordinary subscribers.
-    pub(crate) filters: Box<[FilterId]>,
+    pub(crate) filters: Vec<FilterId>,
     /// Shared subscriptions.
-    pub(crate) groups: Box<[GroupId]>,
+    pub(crate) groups: Vec<GroupId>,
     /// Shards with subscribers or groups of these.
     pub(crate) shards: ShardSet,
     /// Those of them that have to say `Stored` before the message is acknowledged.
@@ -100,6 +100,12 @@ impl Matched {
 
     pub(crate) fn len(&self) -> usize {
         self.filters.len() + self.groups.len()
+    }
+
+    /// Gives back what memory is not used.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.filters.shrink_to_fit();
+        self.groups.shrink_to_fit();
     }
 }
 
@@ -278,27 +284,40 @@ impl Index {
         }
     }
 
-    /// Changes whenever the matches of `topic` could have.
-    pub(crate) fn generation(&self, topic: &TopicName) -> u64 {
-        GenerationBucket::of_topic(topic)
+    /// Changes whenever the matches of a topic with these buckets could have.
+    pub(crate) fn generation(&self, buckets: [GenerationBucket; 4]) -> u64 {
+        buckets
             .into_iter()
             .map(|bucket| self.generations[bucket.index()].load(Ordering::Acquire))
             .fold(0, u64::wrapping_add)
     }
 
-    /// Who is to have a message published to `topic`.
-    pub(crate) fn matches(&self, topic: &TopicName, scratch: &mut MatchScratch) -> Matched {
-        let mut filters = Vec::new();
-        let mut groups = Vec::new();
-        let mut shards = ShardSet::EMPTY;
-        let mut durable = ShardSet::EMPTY;
+    /// Makes `matched` who is to have a message published to `topic`.
+    pub(crate) fn find_matches(
+        &self,
+        topic: &TopicName,
+        scratch: &mut MatchScratch,
+        matched: &mut Matched,
+    ) {
+        let Matched {
+            filters,
+            groups,
+            shards,
+            durable,
+        } = matched;
+        filters.clear();
+        filters.shrink_to(SCRATCH_KEPT);
+        groups.clear();
+        groups.shrink_to(SCRATCH_KEPT);
+        *shards = ShardSet::EMPTY;
+        *durable = ShardSet::EMPTY;
         self.read_filters()
             .trie
             .for_each_match(topic, scratch, |holders| {
                 if !holders.shards.is_empty() {
                     filters.push(holders.id);
-                    shards = shards.union(holders.shards);
-                    durable = durable.union(holders.durable);
+                    *shards = shards.union(holders.shards);
+                    *durable = durable.union(holders.durable);
                 }
                 for (&group, &durability) in &holders.groups {
                     groups.push(group);
@@ -308,12 +327,6 @@ impl Index {
                     }
                 }
             });
-        Matched {
-            filters: filters.into(),
-            groups: groups.into(),
-            shards,
-            durable,
-        }
     }
 
     /// Makes `message` the retained one of its topic, or deletes that if its payload is empty
@@ -475,3 +488,6 @@ impl Retained {
         }
     }
 }
+
+/// Matches of scratch capacity kept between messages.
+const SCRATCH_KEPT: usize = 4_096;

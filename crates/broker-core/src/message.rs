@@ -1,12 +1,15 @@
 //! [`Message`]: an application message as one shared, versioned record image.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::iter;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{PublishProperties, QoS};
 
 use crate::{MsgId, UnixMillis};
 
-/// An application message, as rings, queues and the retained tree hold it: one `Bytes`, shared by
+/// An application message, as rings, queues and the retained tree hold it: one allocation, shared by
 /// all of them, in the layout that a journal writes.
 ///
 /// | offset | bytes | field |
@@ -24,7 +27,7 @@ use crate::{MsgId, UnixMillis};
 ///
 /// Integers are little-endian. The property image is the publisher's, without topic alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message(pub(crate) Bytes);
+pub struct Message(pub(crate) Arc<[u8]>);
 
 /// What a [`Message`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +54,9 @@ impl Message {
     pub fn new(parts: &MessageParts<'_>) -> Self {
         let topic = parts.topic.as_str().as_bytes();
         let properties = parts.properties.as_bytes();
-        let mut image =
-            BytesMut::with_capacity(HEADER + topic.len() + properties.len() + parts.payload.len());
+        let length = HEADER + topic.len() + properties.len() + parts.payload.len();
+        let mut shared: Arc<[u8]> = iter::repeat_n(0, length).collect();
+        let mut image = Arc::get_mut(&mut shared).expect("nobody else has it yet");
         image.put_u8(LAYOUT_VERSION);
         image.put_u8(parts.qos as u8 | if parts.retain { RETAIN_BIT } else { 0 });
         // A topic name has at most 65,535 bytes [MQTT-4.7.3-3], and properties fit in a packet.
@@ -66,7 +70,7 @@ impl Message {
         image.put_slice(topic);
         image.put_slice(properties);
         image.put_slice(parts.payload);
-        Self(image.freeze())
+        Self(shared)
     }
 
     /// What it was built from.
@@ -79,7 +83,7 @@ impl Message {
             retain: self.retain(),
             expires_at: self.expires_at(),
             properties: self.properties(),
-            payload: &self.0[self.payload_start()..],
+            payload: self.payload_bytes(),
         }
     }
 
@@ -139,10 +143,16 @@ impl Message {
         PublishProperties::from_validated(&self.0[start..start + self.properties_length()])
     }
 
-    /// The payload, sharing this message's memory.
+    /// The payload, sharing this message's memory: an allocation of a few words.
     #[must_use]
     pub fn payload(&self) -> Bytes {
-        self.0.slice(self.payload_start()..)
+        Bytes::from_owner(Payload(self.clone()))
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload_bytes(&self) -> &[u8] {
+        &self.0[self.payload_start()..]
     }
 
     /// Whether the payload is empty: a retained one deletes [MQTT-3.3.1-6].
@@ -173,6 +183,15 @@ impl Message {
         let mut field = [0; N];
         field.copy_from_slice(&self.0[offset..offset + N]);
         field
+    }
+}
+
+/// Keeps a message for its payload.
+struct Payload(Message);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload_bytes()
     }
 }
 

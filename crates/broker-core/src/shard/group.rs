@@ -1,6 +1,7 @@
 //! Shared subscriptions: a group is a pseudo-session with a queue of its own, owned by one shard.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use whimbrel_session::codec::QoS;
 use whimbrel_session::mutant;
@@ -36,7 +37,7 @@ pub(super) struct Group {
     queue: BTreeMap<Position, Queued>,
     queue_bytes: usize,
     /// Messages a member has and has not finished.
-    handed_out: BTreeMap<Position, HandedOut>,
+    handed_out: HandedOuts,
     /// Messages of the journal are handed out up to here: a member's record of one must not be there before the
     /// message itself.
     committed: Option<Position>,
@@ -58,6 +59,16 @@ struct Member {
     session: SessionRef,
     status: MemberStatus,
     credit: u32,
+    /// Which of the group's sets its slot is in.
+    place: Place,
+}
+
+/// Whether a member may get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Ready,
+    Away,
 }
 
 #[derive(Debug)]
@@ -66,6 +77,17 @@ struct HandedOut {
     queued: Queued,
     /// Members it is too large for, this one not among them. At most [`REFUSALS_MAX`].
     refused_by: Vec<SessionRef>,
+}
+
+/// Printed in order: what it holds decides what the group does, and not how it came there.
+struct HandedOuts(Map<Position, HandedOut>);
+
+impl fmt::Debug for HandedOuts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort_unstable_by_key(|&(&sequence, _)| sequence);
+        f.debug_map().entries(sorted).finish()
+    }
 }
 
 /// What is next in a group's queue.
@@ -115,7 +137,7 @@ impl Group {
             turn: 0,
             queue: BTreeMap::new(),
             queue_bytes: 0,
-            handed_out: BTreeMap::new(),
+            handed_out: HandedOuts(map::new(seed)),
             committed: None,
             done: Vec::new(),
             credit: credit.max(1),
@@ -134,6 +156,7 @@ impl Group {
             session,
             status,
             credit: self.credit,
+            place: Place::Nowhere,
         });
         self.slots.insert(session, slot);
         self.connected += usize::from(status.connected);
@@ -192,7 +215,7 @@ impl Group {
 
     /// Whether nothing is left of it.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closed() && self.handed_out.is_empty()
+        self.is_closed() && self.handed_out.0.is_empty()
     }
 
     /// Whether a message for this group has to be stored before it is acknowledged.
@@ -236,7 +259,7 @@ impl Group {
             queued,
             refused_by: Vec::new(),
         };
-        self.handed_out.insert(sequence, handed_out);
+        self.handed_out.0.insert(sequence, handed_out);
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -259,9 +282,23 @@ impl Group {
         (!self.is_closed() || mutant!(EmptyGroupTakes)) && !undeliverable
     }
 
-    /// Adds a message that the group [`takes`](Self::takes). Sequences rise.
-    pub(super) fn push(&mut self, sequence: Position, queued: Queued) {
-        self.enqueue(sequence, queued);
+    /// Takes a message that the group [`takes`](Self::takes), and picks who gets it if nothing is before it and
+    /// a member can have it now; what has to wait is queued. Sequences rise.
+    pub(super) fn offer(&mut self, sequence: Position, queued: Queued) -> Option<Handout> {
+        let is_next = self.queue.is_empty() && self.may_go(sequence, &queued);
+        let slot = is_next.then(|| self.pick(queued.message.qos())).flatten();
+        match slot {
+            Some(slot) => Some(self.give(slot, sequence, queued, Vec::new())),
+            None => {
+                self.enqueue(sequence, queued);
+                None
+            }
+        }
+    }
+
+    /// Whether the journal has what it is to have of a message.
+    fn may_go(&self, sequence: Position, queued: &Queued) -> bool {
+        !queued.is_recorded || self.committed >= Some(sequence) || mutant!(GroupMessageBeforeRecord)
     }
 
     /// Drops the oldest message to make room; `false` if there is none.
@@ -291,8 +328,7 @@ impl Group {
     /// there now.
     pub(super) fn next(&mut self, now: UnixMillis, fresh: Option<Position>) -> Option<Next> {
         let (&sequence, queued) = self.queue.first_key_value()?;
-        let waits = queued.is_recorded && self.committed < Some(sequence);
-        if waits && !mutant!(GroupMessageBeforeRecord) {
+        if !self.may_go(sequence, queued) {
             return None;
         }
         if fresh != Some(sequence) && queued.message.is_expired(now) {
@@ -321,7 +357,7 @@ impl Group {
             queued: queued.clone(),
             refused_by,
         };
-        self.handed_out.insert(sequence, handed_out);
+        self.handed_out.0.insert(sequence, handed_out);
         Handout {
             member: session,
             sequence,
@@ -339,9 +375,10 @@ impl Group {
     ) -> Answered {
         let known = self
             .handed_out
+            .0
             .get(&sequence)
             .is_some_and(|handed_out| handed_out.member == session);
-        let Some(handed_out) = known.then(|| self.handed_out.remove(&sequence)).flatten() else {
+        let Some(handed_out) = known.then(|| self.handed_out.0.remove(&sequence)).flatten() else {
             return Answered::Settled;
         };
         if let Some(&slot) = self.slots.get(&session) {
@@ -412,21 +449,37 @@ impl Group {
 
     /// Enters a member where its status and credit say.
     fn place(&mut self, slot: usize) {
-        self.unplace(slot);
         let member = &self.members[slot];
-        if member.credit == 0 {
-            return;
-        }
-        if member.status.connected {
-            self.ready.insert(slot);
-        } else if member.status.durable {
-            self.away.insert(slot);
-        }
+        let place = match member.status {
+            _ if member.credit == 0 => Place::Nowhere,
+            MemberStatus {
+                connected: true, ..
+            } => Place::Ready,
+            MemberStatus { durable: true, .. } => Place::Away,
+            _ => Place::Nowhere,
+        };
+        self.put(slot, place);
     }
 
     fn unplace(&mut self, slot: usize) {
-        self.ready.remove(&slot);
-        self.away.remove(&slot);
+        self.put(slot, Place::Nowhere);
+    }
+
+    fn put(&mut self, slot: usize, place: Place) {
+        let before = std::mem::replace(&mut self.members[slot].place, place);
+        if before == place {
+            return;
+        }
+        match before {
+            Place::Nowhere => false,
+            Place::Ready => self.ready.remove(&slot),
+            Place::Away => self.away.remove(&slot),
+        };
+        match place {
+            Place::Nowhere => false,
+            Place::Ready => self.ready.insert(slot),
+            Place::Away => self.away.insert(slot),
+        };
     }
 
     /// Takes `QoS` 0 messages out once the last connected member is gone.
@@ -523,7 +576,7 @@ mod tests {
                 message,
                 is_recorded: false,
             };
-            group.push(at(queued.message.id().sequence), queued);
+            group.enqueue(at(queued.message.id().sequence), queued);
         }
         takes
     }

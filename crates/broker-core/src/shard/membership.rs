@@ -139,8 +139,10 @@ impl Shard {
             message,
             is_recorded: queue.is_some(),
         };
-        self.with_group(id, |group| group.push(sequence, queued));
-        if queue.is_some() && !mutant!(GroupMessageBeforeRecord) {
+        let handout = self.with_group(id, |group| group.offer(sequence, queued));
+        if let Some(handout) = handout.flatten() {
+            self.send_handout(id, handout);
+        } else if queue.is_some() && !mutant!(GroupMessageBeforeRecord) {
             let group = id;
             self.after_commit(env, OnCommit::GroupMessage { group, sequence });
         } else {

@@ -40,6 +40,7 @@ use self::session::Session;
 use self::source::SourceBuffers;
 use self::subscribers::LocalFilter;
 use crate::effects::{GroupName, Hop};
+use crate::index::Matched;
 use crate::map::{self, Map};
 use crate::match_cache::MatchCache;
 use crate::publications::{Publication, Publications, Spare};
@@ -77,6 +78,8 @@ pub struct Shard {
     groups: Map<GroupId, Group>,
     groups_by_name: Map<GroupName, GroupId>,
     cache: MatchCache,
+    /// The last match that the cache did not have; its memory serves the next one.
+    last_match: Arc<Matched>,
     scratch: MatchScratch,
     targets: Vec<Target>,
     buffers: Option<Box<SourceBuffers>>,
@@ -153,6 +156,7 @@ impl Shard {
             groups: map::new(seed),
             groups_by_name: map::new(seed),
             cache: MatchCache::new(config.limits.match_cache_topics, seed),
+            last_match: Arc::default(),
             scratch: MatchScratch::default(),
             targets: Vec::new(),
             buffers: None,

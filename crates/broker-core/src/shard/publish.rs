@@ -436,14 +436,28 @@ impl Shard {
 
     /// Who is to have a message of this topic, from the cache while it holds.
     pub(super) fn matches(&mut self, env: Env<'_>, topic: &TopicName) -> Arc<Matched> {
+        let generation = |buckets| env.index.generation(buckets);
+        let miss = match self.cache.lookup(topic, generation) {
+            Ok(matched) => return matched,
+            Err(miss) => miss,
+        };
         // Read before the match: a change in between makes the entry stale, never wrong.
-        let generation = env.index.generation(topic);
-        if let Some(matched) = self.cache.lookup(topic, generation) {
-            return Arc::clone(matched);
+        let generation = generation(miss.buckets);
+        if Arc::get_mut(&mut self.last_match).is_none() {
+            // Remembered, or on its way.
+            self.last_match = Arc::default();
         }
-        let matched = Arc::new(env.index.matches(topic, &mut self.scratch));
-        self.cache.insert(topic, generation, Arc::clone(&matched));
-        matched
+        if let Some(matched) = Arc::get_mut(&mut self.last_match) {
+            env.index.find_matches(topic, &mut self.scratch, matched);
+        }
+        if miss.is_wanted {
+            if let Some(matched) = Arc::get_mut(&mut self.last_match) {
+                matched.shrink_to_fit();
+            }
+            let matched = Arc::clone(&self.last_match);
+            self.cache.insert(&miss, topic, generation, matched);
+        }
+        Arc::clone(&self.last_match)
     }
 
     /// Whether clients may publish to this topic.
@@ -501,7 +515,8 @@ impl Shard {
 
 /// Whether a topic is one of the broker itself.
 fn is_own(topic: &TopicName) -> bool {
-    topic.levels().next() == Some("$SYS")
+    let rest = topic.as_str().strip_prefix("$SYS");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// When a message that arrives now expires.

@@ -23,6 +23,7 @@ impl fmt::Debug for Shard {
             groups_by_name,
             cache,
             // Memory that is written before it is read.
+            last_match: _,
             scratch: _,
             targets: _,
             // Where in the effects of this turn to add; the effects are shown.
