@@ -300,11 +300,7 @@ impl Driver {
         }
         if self.sweep_due <= now {
             let mut shard = self.thread.shard.borrow_mut();
-            wakers.sweep(|key| {
-                if let Some(output) = shard.output(key) {
-                    output.release_memory();
-                }
-            });
+            wakers.sweep(|key| shard.release_memory(key));
             self.sweep_due = if wakers.has_warm() {
                 now.saturating_add(SWEEP_MS)
             } else {
