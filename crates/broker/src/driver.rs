@@ -161,11 +161,15 @@ impl Driver {
                     let _ = reply.send(opening.await);
                 });
             }
-            Command::Greet { parcel, permit } => {
+            Command::Greet {
+                parcel,
+                peer,
+                permit,
+            } => {
                 if let Some(transport) = Thread::unpack(parcel)
                     && !thread.is_stopping()
                 {
-                    thread.spawn(greet(Rc::clone(thread), transport, permit));
+                    thread.spawn(greet(Rc::clone(thread), transport, peer, permit));
                 }
             }
             Command::Adopt(arrival) => thread.receive(*arrival),
