@@ -158,7 +158,7 @@ pub(crate) enum Hop {
 }
 
 /// A shared subscription by its name on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupName {
     pub(crate) share: ByteStr,
     pub(crate) filter: TopicFilterBuf,

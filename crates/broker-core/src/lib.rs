@@ -26,6 +26,7 @@ mod holders;
 mod ids;
 mod index;
 mod journal;
+mod lazy_box;
 mod map;
 mod match_cache;
 mod message;

@@ -47,4 +47,4 @@ impl<K: Eq + Hash, V> ShrinkIfSparse for Map<K, V> {
 }
 
 /// Tables up to this capacity are left alone.
-const SPARSE_MIN: usize = 64;
+pub(crate) const SPARSE_MIN: usize = 64;

@@ -28,8 +28,8 @@ use crate::{ConnectionKey, Env, Shard};
 #[derive(Debug)]
 pub struct ConnectionPump {
     state: State,
-    /// Input that is not a whole packet yet, or that waits for credit. Empty while idle.
-    carry: BytesMut,
+    /// Input that is not a whole packet yet, or that waits for credit; never empty.
+    carry: Option<Box<BytesMut>>,
 }
 
 #[derive(Debug)]
@@ -96,13 +96,22 @@ impl ConnectionPump {
                 maximum_qos: config.maximum_qos,
                 retain_available: config.retain_available,
             },
-            carry: BytesMut::new(),
+            carry: None,
         }
     }
 
     /// Reads on until CONNECT is there. What follows it is kept for later [U5-034].
     pub fn handshake(&mut self, now: Tick, input: &[u8]) -> Handshake {
-        self.carry.extend_from_slice(input);
+        let mut carry = self.carry.take().unwrap_or_default();
+        carry.extend_from_slice(input);
+        let step = self.handshake_step(now, &mut carry);
+        if !carry.is_empty() {
+            self.carry = Some(carry);
+        }
+        step
+    }
+
+    fn handshake_step(&mut self, now: Tick, carry: &mut BytesMut) -> Handshake {
         let State::Handshake {
             connection,
             maximum_qos,
@@ -111,12 +120,12 @@ impl ConnectionPump {
         else {
             return Handshake::Failed;
         };
-        match connection.handle_input(now, &self.carry) {
+        match connection.handle_input(now, carry) {
             Ok(decoded) => {
                 let consumed = decoded.consumed;
                 match decoded.event {
                     Some(ServerEvent::Connect(connect)) => {
-                        self.carry.advance(consumed);
+                        carry.advance(consumed);
                         // [MQTT-3.2.2-12, MQTT-3.2.2-13]; clients of MQTT 3.x can't know.
                         let will = connect.will.as_ref();
                         let refusal = match will.filter(|_| connect.version.is_v5()) {
@@ -137,7 +146,7 @@ impl ConnectionPump {
                     }
                     Some(ServerEvent::Auth(auth)) => {
                         let auth = Box::new(auth.into_owned());
-                        self.carry.advance(consumed);
+                        carry.advance(consumed);
                         Handshake::Auth(auth)
                     }
                     // The client gives up.
@@ -259,17 +268,17 @@ impl ConnectionPump {
         let State::Attached(key) = self.state else {
             return InputStatus::Closing;
         };
-        if self.carry.is_empty() {
+        let Some(mut carry) = self.carry.take() else {
             let Progress { consumed, status } = work(env, shard, gate, key, input);
-            self.carry.extend_from_slice(&input[consumed..]);
+            let rest = &input[consumed..];
+            self.carry = (!rest.is_empty()).then(|| Box::new(BytesMut::from(rest)));
             return status;
-        }
-        self.carry.extend_from_slice(input);
-        let mut carry = std::mem::take(&mut self.carry);
+        };
+        carry.extend_from_slice(input);
         let Progress { consumed, status } = work(env, shard, gate, key, &carry);
         carry.advance(consumed);
         if !carry.is_empty() {
-            self.carry = carry;
+            self.carry = Some(carry);
         }
         status
     }
@@ -277,7 +286,7 @@ impl ConnectionPump {
     /// Bytes kept because they are no whole packet yet, or wait for credit.
     #[must_use]
     pub fn carried(&self) -> usize {
-        self.carry.len()
+        self.carry.as_ref().map_or(0, |carry| carry.len())
     }
 
     /// Forgets the connection: its transport is gone.

@@ -1,11 +1,16 @@
 //! The queue of one session: what waits for its connection, its window or its reader.
 
+mod disk_part;
+
 use std::collections::VecDeque;
+use std::ops::Deref;
 
 use whimbrel_session::codec::{QoS, SubscriptionId};
 use whimbrel_session::mutant;
 
-use crate::backlog::{Backlog, Spilled};
+use self::disk_part::DiskPart;
+use crate::backlog::Spilled;
+use crate::lazy_box::LazyBox;
 use crate::record::{Form, Position, QueueId};
 use crate::{GroupId, Message};
 
@@ -81,69 +86,24 @@ impl SubscriptionIds {
 ///
 /// The bounds are the caller's: it asks [`fits`](Self::fits) and drops by
 /// [`drop_oldest`](Self::drop_oldest), so that every drop is counted where its cause is known.
+///
+/// Without messages it is a pointer. What only looks is asked of the [`Lanes`].
 #[derive(Debug, Default)]
 pub(crate) struct SessionQueue {
+    lanes: LazyBox<Lanes>,
+}
+
+/// The messages of a [`SessionQueue`].
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
     /// Position the next message gets; positions never repeat in a session's life.
     next_position: u64,
-    /// Bytes of both lanes, by [`cost`](Self::cost).
+    /// Bytes of both lanes, by [`cost`](SessionQueue::cost).
     bytes: usize,
     at_most_once: VecDeque<Entry>,
     acknowledged: VecDeque<Entry>,
     /// What is on the disk only; most queues have none.
     disk: Option<Box<DiskPart>>,
-}
-
-/// The part of a queue that is on the disk.
-#[derive(Debug, Default)]
-struct DiskPart {
-    /// Asked for and not there yet.
-    loading: VecDeque<Spilled>,
-    loading_cost: usize,
-    backlog: Backlog,
-    /// The positions of both, in runs: only what came between and is in memory breaks one.
-    runs: VecDeque<Run>,
-}
-
-/// Positions without a gap.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: u64,
-    count: u64,
-}
-
-impl DiskPart {
-    fn push(&mut self, position: u64, spilled: Spilled) {
-        self.backlog.push_back(spilled);
-        match self.runs.back_mut() {
-            Some(run) if run.first + run.count == position => run.count += 1,
-            _ => self.runs.push_back(Run {
-                first: position,
-                count: 1,
-            }),
-        }
-    }
-
-    /// Takes out what is next, with its position.
-    fn pop(&mut self) -> Option<(u64, Spilled)> {
-        let spilled = if let Some(spilled) = self.loading.pop_front() {
-            self.loading_cost -= spilled.cost;
-            spilled
-        } else {
-            self.backlog.pop_front()?
-        };
-        let run = self.runs.front_mut()?;
-        let position = run.first;
-        run.first += 1;
-        run.count -= 1;
-        if run.count == 0 {
-            self.runs.pop_front();
-        }
-        Some((position, spilled))
-    }
-
-    fn first(&self) -> Option<u64> {
-        self.runs.front().map(|run| run.first)
-    }
 }
 
 #[derive(Debug)]
@@ -153,6 +113,87 @@ struct Entry {
 }
 
 impl SessionQueue {
+    /// Adds a message that the journal has, without keeping it.
+    pub(crate) fn push_back_on_disk(&mut self, spilled: Spilled) {
+        self.lanes.make().push_back_on_disk(spilled);
+    }
+
+    /// Takes the places of what is to be read next, if little is left in memory and nothing is on its way.
+    pub(crate) fn begin_load(&mut self, count_max: usize, bytes_max: usize) -> Vec<Position> {
+        let lanes = self.lanes.get_mut();
+        lanes.map_or_else(Vec::new, |lanes| lanes.begin_load(count_max, bytes_max))
+    }
+
+    /// Takes in what was read; says what it counted with while it was on the disk, or `None` if it is no longer
+    /// wanted.
+    pub(crate) fn loaded(&mut self, outgoing: Outgoing) -> Option<usize> {
+        self.lanes.get_mut()?.loaded(outgoing)
+    }
+
+    /// Drops the oldest message on the disk, if none is in memory.
+    pub(crate) fn drop_oldest_on_disk(&mut self) -> Option<Spilled> {
+        self.lanes.get_mut()?.drop_oldest_on_disk()
+    }
+
+    pub(crate) fn push_back(&mut self, outgoing: Outgoing) {
+        self.lanes.make().push_back(outgoing);
+    }
+
+    /// Takes the message that is next; `None` too if that is on the disk.
+    pub(crate) fn pop_front(&mut self) -> Option<Outgoing> {
+        self.lanes.get_mut()?.pop_front()
+    }
+
+    /// Puts back what [`pop_front`](Self::pop_front) gave, as the next one.
+    pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
+        self.lanes.make().push_front(outgoing);
+    }
+
+    /// Takes the oldest message in memory out to make room, `QoS` 0 before any other.
+    pub(crate) fn drop_oldest(&mut self) -> Option<Outgoing> {
+        self.lanes.get_mut()?.drop_oldest()
+    }
+
+    /// Takes every `QoS` 0 message out: an offline session keeps none of them (ambiguity B6).
+    pub(crate) fn take_at_most_once(&mut self) -> Vec<Outgoing> {
+        let lanes = self.lanes.get_mut();
+        lanes.map_or_else(Vec::new, Lanes::take_at_most_once)
+    }
+
+    /// Takes the messages that `of` picks, `QoS` 0 first, the oldest of each lane first.
+    pub(crate) fn take_matching(&mut self, of: impl FnMut(&Outgoing) -> bool) -> Vec<Outgoing> {
+        let lanes = self.lanes.get_mut();
+        lanes.map_or_else(Vec::new, |lanes| lanes.take_matching(of))
+    }
+
+    /// Gives back the memory that a burst has left. Positions begin anew, which nobody sees while there are none.
+    pub(crate) fn release_memory(&mut self) {
+        self.lanes.release_if(Lanes::is_empty);
+    }
+
+    /// Bytes a queued message counts with: its image, although sessions share it, and its entry.
+    pub(crate) fn cost(message: &Message) -> usize {
+        message.size() + size_of::<Entry>()
+    }
+}
+
+impl Deref for SessionQueue {
+    type Target = Lanes;
+
+    fn deref(&self) -> &Lanes {
+        self.lanes.get().unwrap_or(&EMPTY)
+    }
+}
+
+static EMPTY: Lanes = Lanes {
+    next_position: 0,
+    bytes: 0,
+    at_most_once: VecDeque::new(),
+    acknowledged: VecDeque::new(),
+    disk: None,
+};
+
+impl Lanes {
     /// Messages, wherever they are.
     pub(crate) fn len(&self) -> usize {
         let disk = self.disk.as_ref();
@@ -188,15 +229,13 @@ impl SessionQueue {
                 || self.acknowledged.len() < count_max && self.bytes + cost <= bytes_max)
     }
 
-    /// Adds a message that the journal has, without keeping it.
-    pub(crate) fn push_back_on_disk(&mut self, spilled: Spilled) {
+    fn push_back_on_disk(&mut self, spilled: Spilled) {
         let position = self.next_position;
         self.next_position += 1;
         self.disk.get_or_insert_default().push(position, spilled);
     }
 
-    /// Takes the places of what is to be read next, if little is left in memory and nothing is on its way.
-    pub(crate) fn begin_load(&mut self, count_max: usize, bytes_max: usize) -> Vec<Position> {
+    fn begin_load(&mut self, count_max: usize, bytes_max: usize) -> Vec<Position> {
         let mut positions = Vec::new();
         let Some(disk) = self.disk.as_mut() else {
             return positions;
@@ -217,9 +256,7 @@ impl SessionQueue {
         positions
     }
 
-    /// Takes in what was read; says what it counted with while it was on the disk, or `None` if it is no longer
-    /// wanted.
-    pub(crate) fn loaded(&mut self, outgoing: Outgoing) -> Option<usize> {
+    fn loaded(&mut self, outgoing: Outgoing) -> Option<usize> {
         let position = outgoing.position?;
         let disk = self.disk.as_mut()?;
         let spilled = disk.loading.front().copied()?;
@@ -230,14 +267,13 @@ impl SessionQueue {
         let (position, _) = disk.pop()?;
         self.forget_disk_part_if_empty();
         if !mutant!(LoadedIsLost) {
-            self.bytes += Self::cost(&outgoing.message);
+            self.bytes += SessionQueue::cost(&outgoing.message);
             self.acknowledged.push_back(Entry { position, outgoing });
         }
         Some(spilled.cost)
     }
 
-    /// Drops the oldest message on the disk, if none is in memory.
-    pub(crate) fn drop_oldest_on_disk(&mut self) -> Option<Spilled> {
+    fn drop_oldest_on_disk(&mut self) -> Option<Spilled> {
         if !self.acknowledged.is_empty() {
             return None;
         }
@@ -266,19 +302,15 @@ impl SessionQueue {
             .take_if(|disk| disk.loading.is_empty() && disk.backlog.is_empty());
     }
 
-    /// Bytes a queued message counts with: its image, although sessions share it, and its entry.
-    pub(crate) fn cost(message: &Message) -> usize {
-        message.size() + size_of::<Entry>()
-    }
-
     /// Whether `message` may still be added under these bounds; an empty queue takes anything.
     pub(crate) fn fits(&self, message: &Message, count_max: usize, bytes_max: usize) -> bool {
-        let fits = || self.len() < count_max && self.bytes() + Self::cost(message) <= bytes_max;
+        let fits =
+            || self.len() < count_max && self.bytes() + SessionQueue::cost(message) <= bytes_max;
         self.is_empty() || fits()
     }
 
-    pub(crate) fn push_back(&mut self, outgoing: Outgoing) {
-        self.bytes += Self::cost(&outgoing.message);
+    fn push_back(&mut self, outgoing: Outgoing) {
+        self.bytes += SessionQueue::cost(&outgoing.message);
         let position = self.next_position;
         self.next_position += 1;
         let lane = match outgoing.qos {
@@ -288,8 +320,7 @@ impl SessionQueue {
         lane.push_back(Entry { position, outgoing });
     }
 
-    /// Takes the message that is next; `None` too if that is on the disk.
-    pub(crate) fn pop_front(&mut self) -> Option<Outgoing> {
+    fn pop_front(&mut self) -> Option<Outgoing> {
         let low = self.at_most_once.front().map(|entry| entry.position);
         let high = self.acknowledged.front().map(|entry| entry.position);
         let on_disk = self.disk.as_ref().and_then(|disk| disk.first());
@@ -301,9 +332,8 @@ impl SessionQueue {
         self.pop_lane(low_first)
     }
 
-    /// Puts back what [`pop_front`](Self::pop_front) gave, as the next one.
-    pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
-        self.bytes += Self::cost(&outgoing.message);
+    fn push_front(&mut self, outgoing: Outgoing) {
+        self.bytes += SessionQueue::cost(&outgoing.message);
         let on_disk = self.disk.as_ref().and_then(|disk| disk.first());
         let first = [self.at_most_once.front(), self.acknowledged.front()]
             .into_iter()
@@ -321,8 +351,7 @@ impl SessionQueue {
         self.next_position = self.next_position.max(position + 1);
     }
 
-    /// Takes the oldest message in memory out to make room, `QoS` 0 before any other.
-    pub(crate) fn drop_oldest(&mut self) -> Option<Outgoing> {
+    fn drop_oldest(&mut self) -> Option<Outgoing> {
         self.pop_lane(!self.at_most_once.is_empty())
     }
 
@@ -331,26 +360,24 @@ impl SessionQueue {
         !self.at_most_once.is_empty()
     }
 
-    /// Takes every `QoS` 0 message out: an offline session keeps none of them (ambiguity B6).
-    pub(crate) fn take_at_most_once(&mut self) -> Vec<Outgoing> {
+    fn take_at_most_once(&mut self) -> Vec<Outgoing> {
         let taken: Vec<_> = std::mem::take(&mut self.at_most_once)
             .into_iter()
             .map(|entry| entry.outgoing)
             .collect();
         self.bytes -= taken
             .iter()
-            .map(|outgoing| Self::cost(&outgoing.message))
+            .map(|outgoing| SessionQueue::cost(&outgoing.message))
             .sum::<usize>();
         taken
     }
 
-    /// Takes the messages that `of` picks, `QoS` 0 first, the oldest of each lane first.
-    pub(crate) fn take_matching(&mut self, mut of: impl FnMut(&Outgoing) -> bool) -> Vec<Outgoing> {
+    fn take_matching(&mut self, mut of: impl FnMut(&Outgoing) -> bool) -> Vec<Outgoing> {
         let mut taken = Vec::new();
         for lane in [&mut self.at_most_once, &mut self.acknowledged] {
             for entry in std::mem::take(lane) {
                 if of(&entry.outgoing) {
-                    self.bytes -= Self::cost(&entry.outgoing.message);
+                    self.bytes -= SessionQueue::cost(&entry.outgoing.message);
                     taken.push(entry.outgoing);
                 } else {
                     lane.push_back(entry);
@@ -370,7 +397,7 @@ impl SessionQueue {
         if lane.is_empty() && lane.capacity() > KEPT_CAPACITY {
             *lane = VecDeque::new();
         }
-        self.bytes -= Self::cost(&outgoing.message);
+        self.bytes -= SessionQueue::cost(&outgoing.message);
         Some(outgoing)
     }
 }

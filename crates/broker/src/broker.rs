@@ -79,7 +79,8 @@ impl Broker {
             .try_acquire_owned()
             .map_err(|_| ServeError::Busy)?;
         shared.inbox(shared.any_shard()).command(Command::Greet {
-            parcel: Parcel::foreign(io, peer),
+            parcel: Parcel::foreign(io),
+            peer,
             permit,
         });
         Ok(())

@@ -17,7 +17,8 @@ use crate::transport::Transport;
 /// Reads, lets the pump work, writes; waits for the socket or a wake from the shard.
 ///
 /// Written by hand and not as an `async fn`, so that a connection costs what its fields cost: it
-/// has no buffer, no timer and no channel of its own.
+/// has no buffer, no timer and no channel of its own. Boxed, since the runtime rounds a task with its header up to a
+/// multiple of 128 bytes: a pointer makes that 128, these fields would make it 256.
 #[derive(Debug)]
 pub(crate) struct Connection {
     thread: ThreadTask,
@@ -55,14 +56,14 @@ impl Connection {
         key: ConnectionKey,
         gate: ConnectionGate,
         slot: ConnectionSlot,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             thread,
             key,
             pump,
             gate,
             line: Some(Line { transport, slot }),
-        }
+        })
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Turn {
@@ -272,7 +273,6 @@ const READS_PER_TURN: usize = 4;
 /// Writes in a row before it is others' turn.
 const WRITES_PER_TURN: usize = 16;
 
-// With the task's header, the socket's registration and the shard's own entries an idle connection
-// is to stay below 2,000 bytes (DESIGN §5). 144 where no crate of the build asks for tokio's
+// Every idle connection has one (docs/performance.md, "Memory"). 96 where no crate of the build asks for tokio's
 // multi-threaded runtime, which makes a socket larger.
-const _: () = assert!(size_of::<Connection>() <= 152);
+const _: () = assert!(size_of::<Connection>() <= 104);

@@ -161,11 +161,15 @@ impl Driver {
                     let _ = reply.send(opening.await);
                 });
             }
-            Command::Greet { parcel, permit } => {
+            Command::Greet {
+                parcel,
+                peer,
+                permit,
+            } => {
                 if let Some(transport) = Thread::unpack(parcel)
                     && !thread.is_stopping()
                 {
-                    thread.spawn(greet(Rc::clone(thread), transport, permit));
+                    thread.spawn(greet(Rc::clone(thread), transport, peer, permit));
                 }
             }
             Command::Adopt(arrival) => thread.receive(*arrival),
@@ -300,11 +304,7 @@ impl Driver {
         }
         if self.sweep_due <= now {
             let mut shard = self.thread.shard.borrow_mut();
-            wakers.sweep(|key| {
-                if let Some(output) = shard.output(key) {
-                    output.release_memory();
-                }
-            });
+            wakers.sweep(|key| shard.release_memory(key));
             self.sweep_due = if wakers.has_warm() {
                 now.saturating_add(SWEEP_MS)
             } else {

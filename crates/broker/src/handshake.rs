@@ -2,6 +2,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
@@ -30,12 +31,13 @@ use crate::transport::Transport;
 pub(crate) async fn greet(
     thread: Rc<Thread>,
     mut transport: Transport,
+    peer: Option<SocketAddr>,
     permit: OwnedSemaphorePermit,
 ) {
     let clock = thread.shared.clock;
     let mut pump = ConnectionPump::new(clock.tick(), &thread.shared.core.connection);
     let deadline = pump.handshake_timeout().and_then(|due| clock.instant(due));
-    let deciding = decide(&thread, &mut transport, &mut pump);
+    let deciding = decide(&thread, &mut transport, peer, &mut pump);
     let decision = match deadline {
         Some(deadline) => timeout_at(deadline, deciding).await,
         None => Ok(deciding.await),
@@ -61,7 +63,7 @@ pub(crate) async fn greet(
         Ok(Decision::Gone) => {}
         Err(_elapsed) => {
             thread.traffic.count_handshake_timeout();
-            tracing::debug!(peer = ?transport.peer(), "no CONNECT within the CONNECT timeout");
+            tracing::debug!(?peer, "no CONNECT within the CONNECT timeout");
             pump.expire_handshake();
             let is_told = pump
                 .handshake_output()
@@ -109,13 +111,18 @@ struct Admittance {
     slot: ConnectionSlot,
 }
 
-async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut ConnectionPump) -> Decision {
+async fn decide(
+    thread: &Thread,
+    transport: &mut Transport,
+    peer: Option<SocketAddr>,
+    pump: &mut ConnectionPump,
+) -> Decision {
     let mut connect = loop {
         match read_on(thread, transport, pump).await {
             Ok(Some(Handshake::Connect(connect))) => break connect,
             Ok(Some(Handshake::NeedInput)) if pump.carried() <= connect_bytes_max(thread) => {}
             Ok(Some(Handshake::NeedInput | Handshake::Failed | Handshake::Auth(_))) => {
-                tracing::debug!(peer = ?transport.peer(), "no valid CONNECT");
+                tracing::debug!(?peer, "no valid CONNECT");
                 return Decision::Refuse;
             }
             Ok(None) | Err(_) => return Decision::Gone,
@@ -131,14 +138,14 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
     let client = ClientInfo {
         client_id: connect.client_id.clone(),
         user_name: connect.user_name.clone(),
-        peer: transport.peer(),
+        peer,
         version: connect.version,
     };
     let authentication = connect.properties.authentication.take();
     let is_enhanced = authentication.is_some();
     let admission = match authentication {
         Some(begun) => exchange(thread, transport, pump, &client, begun).await,
-        None => authenticate(thread, transport, pump, &connect).await,
+        None => authenticate(thread, transport, peer, pump, &connect).await,
     };
     let acceptance = match admission.map(Admission::into_result) {
         Ok(Ok(acceptance)) => acceptance,
@@ -163,6 +170,7 @@ async fn decide(thread: &Thread, transport: &mut Transport, pump: &mut Connectio
 async fn authenticate(
     thread: &Thread,
     transport: &mut Transport,
+    peer: Option<SocketAddr>,
     pump: &mut ConnectionPump,
     connect: &Connect,
 ) -> Result<Admission, Decision> {
@@ -173,7 +181,7 @@ async fn authenticate(
         client_id: connect.client_id.clone(),
         user_name: connect.user_name.clone(),
         password: connect.password.clone(),
-        peer: transport.peer(),
+        peer,
         version: connect.version,
         will_topic: connect.will.as_ref().map(|will| will.topic.clone()),
     };
@@ -213,7 +221,7 @@ async fn exchange(
             tracing::debug!(%error, "an authentication can't go on");
             return Ok(Admission::Refuse(ReasonCode::NotAuthorized));
         }
-        data = answer_to_challenge(thread, transport, pump).await?;
+        data = answer_to_challenge(thread, transport, client, pump).await?;
     }
 }
 
@@ -221,6 +229,7 @@ async fn exchange(
 async fn answer_to_challenge(
     thread: &Thread,
     transport: &mut Transport,
+    client: &ClientInfo,
     pump: &mut ConnectionPump,
 ) -> Result<Option<Bytes>, Decision> {
     if let Some(output) = pump.handshake_output()
@@ -235,7 +244,7 @@ async fn answer_to_challenge(
             Ok(Some(Handshake::Auth(auth))) => return Ok(auth.authentication.data),
             Ok(Some(Handshake::NeedInput)) if pump.carried() <= connect_bytes_max(thread) => {}
             Ok(Some(_)) => {
-                tracing::debug!(peer = ?transport.peer(), "no valid AUTH");
+                tracing::debug!(peer = ?client.peer, "no valid AUTH");
                 return Err(Decision::Refuse);
             }
             Ok(None) | Err(_) => return Err(Decision::Gone),

@@ -64,6 +64,8 @@ pub(crate) enum Command {
     /// Begins the handshake of a foreign stream. Bounded by the permits for handshakes.
     Greet {
         parcel: Parcel,
+        /// What hooks are told.
+        peer: Option<SocketAddr>,
         permit: OwnedSemaphorePermit,
     },
     /// Attaches a connection whose session is here. Holds its permit for handshakes until then.

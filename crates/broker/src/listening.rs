@@ -79,8 +79,9 @@ async fn accept(thread: Rc<Thread>, mut listener: TcpListener) {
                     );
                     shortages_seen = shortages;
                 }
-                let transport = Transport::Tcp(stream);
-                thread.spawn(greet(Rc::clone(&thread), transport, permit));
+                let peer = Some(stream.peer_addr());
+                let transport = Transport::Tcp(stream.into_inner());
+                thread.spawn(greet(Rc::clone(&thread), transport, peer, permit));
             }
             Err(error) => {
                 tracing::error!(%error, "a listener broke; it accepts no more connections");

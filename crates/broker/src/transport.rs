@@ -1,16 +1,15 @@
 //! [`Transport`]: the byte stream under a connection, polled, and how it moves between threads.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use whimbrel_broker_core::session::codec::WriteBuf;
-use whimbrel_net::{Detached, TcpStream};
 
-/// A stream on the thread that polls it.
+/// A stream on the thread that polls it. Whose it is was told at the handshake, and every connection would keep it.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Tcp(TcpStream),
@@ -20,14 +19,13 @@ pub(crate) enum Transport {
 /// A stream between two threads.
 #[derive(Debug)]
 pub(crate) enum Parcel {
-    Tcp(Detached),
+    Tcp(std::net::TcpStream),
     Foreign(Box<Foreign>),
 }
 
 /// A stream that an embedder brought.
 pub(crate) struct Foreign {
     io: Pin<Box<dyn Stream>>,
-    peer: Option<SocketAddr>,
     /// Something was written since the last flush.
     is_unflushed: bool,
 }
@@ -37,18 +35,10 @@ trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 impl Transport {
-    /// The other end, where it has an address.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => Some(stream.peer_addr()),
-            Self::Foreign(foreign) => foreign.peer,
-        }
-    }
-
     /// Takes the stream off this thread.
     pub(crate) fn pack(self) -> io::Result<Parcel> {
         Ok(match self {
-            Self::Tcp(stream) => Parcel::Tcp(stream.detach()?),
+            Self::Tcp(stream) => Parcel::Tcp(stream.into_std()?),
             Self::Foreign(foreign) => Parcel::Foreign(foreign),
         })
     }
@@ -119,13 +109,9 @@ impl Transport {
 }
 
 impl Parcel {
-    pub(crate) fn foreign(
-        io: impl AsyncRead + AsyncWrite + Send + 'static,
-        peer: Option<SocketAddr>,
-    ) -> Self {
+    pub(crate) fn foreign(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
         Self::Foreign(Box::new(Foreign {
             io: Box::pin(io),
-            peer,
             is_unflushed: false,
         }))
     }
@@ -133,7 +119,7 @@ impl Parcel {
     /// Puts the stream onto this thread.
     pub(crate) fn unpack(self) -> io::Result<Transport> {
         Ok(match self {
-            Self::Tcp(detached) => Transport::Tcp(detached.attach()?),
+            Self::Tcp(stream) => Transport::Tcp(TcpStream::from_std(stream)?),
             Self::Foreign(foreign) => Transport::Foreign(foreign),
         })
     }
@@ -141,9 +127,7 @@ impl Parcel {
 
 impl std::fmt::Debug for Foreign {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Foreign")
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("Foreign").finish_non_exhaustive()
     }
 }
 

@@ -30,6 +30,11 @@ impl TcpStream {
         self.peer_addr
     }
 
+    /// The stream beneath, without the peer's address: for who keeps many, and knows it from elsewhere or not at all.
+    pub fn into_inner(self) -> tokio::net::TcpStream {
+        self.io
+    }
+
     /// This end's address.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! The life of a session: begun, resumed, taken over, disconnected, ended; and its will.
 
-use std::collections::VecDeque;
-
 use whimbrel_session::codec::bytes::Bytes;
 use whimbrel_session::codec::topic::ByteStr;
 use whimbrel_session::codec::{
@@ -17,6 +15,7 @@ use super::session::{Inflight, Session};
 use super::source::{Source, SourceBuffers};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupOutcome};
+use crate::lazy_box::LazyBox;
 use crate::queue::Outgoing;
 use crate::timers::Timer;
 use crate::{ConnectionKey, DropCause, Event, Record, SessionKey, map};
@@ -75,10 +74,10 @@ impl Shard {
         self.seal(env);
         let client_id = connect.client_id.clone();
         let records = self.effects.append.len();
-        if let Some(&known) = self.by_client_id.get(&client_id) {
+        if let Some(known) = self.by_client_id.find(&client_id, &self.sessions) {
             self.take_over(env, known, connect.clean_start);
         }
-        let resumed = self.by_client_id.get(&client_id).copied();
+        let resumed = self.by_client_id.find(&client_id, &self.sessions);
         let session = match resumed {
             Some(session) => session,
             None => self.begin_session(&client_id, connect.version),
@@ -116,7 +115,7 @@ impl Shard {
         });
         if let Some(found) = self.session_mut(session) {
             found.queue_id = queue_id;
-            found.disconnected_at = None;
+            found.absence = LazyBox::default();
             found.connection = Some(key);
             found.version = connect.version;
             found.expiry_secs = expiry_secs;
@@ -159,7 +158,7 @@ impl Shard {
             return;
         };
         let state = session.state.take().unwrap_or_default();
-        let client_id = session.client_id.clone();
+        let client_id = session.client_id();
         let expiry_secs = session.expiry_secs;
         let Some(connection) = self.connection_mut(key) else {
             return;
@@ -169,7 +168,7 @@ impl Shard {
             Endpoint::Wire(wire) => {
                 let pending = pending.unwrap_or_default();
                 let accept = Accept {
-                    resumed: pending.session_present.then_some(state),
+                    resumed: pending.session_present.then(|| *state),
                     properties: ConnAckProperties {
                         assigned_client_id: pending.grants.client_id_assigned.then_some(client_id),
                         server_keep_alive_secs: pending.grants.server_keep_alive_secs,
@@ -281,15 +280,15 @@ impl Shard {
             return;
         };
         session.connection = None;
-        session.disconnected_at = Some(env.now.wall);
+        session.absence.make().disconnected_at = Some(env.now.wall);
         session.drop_reported = false;
         if accepted {
-            session.state = state;
+            session.state = state.map(Box::new);
         }
         if mutant!(TakeoverLosesInFlight) && reason == CloseReason::TakenOver {
             session.state = None;
         }
-        let client_id = session.client_id.clone();
+        let client_id = session.client_id();
         let expiry_secs = session.expiry_secs;
         self.observe(Event::Disconnected { client_id, reason });
         if expiry_secs == 0 {
@@ -319,7 +318,7 @@ impl Shard {
     /// The Session Expiry Interval is over [MQTT-4.1.0-2].
     pub(super) fn session_due(&mut self, env: Env<'_>, key: SessionKey) {
         if let Some(session) = self.session_mut(key) {
-            session.expiry_due = None;
+            session.absence.make().expiry_due = None;
             self.end_session(env, key);
         }
     }
@@ -363,23 +362,17 @@ impl Shard {
         let seed = self.config.seed;
         let index = self.sessions.insert(Session {
             generation,
-            client_id: client_id.clone(),
+            client_id: client_id.as_str().into(),
             version,
             connection: None,
-            state: Some(SessionState::new()),
-            disconnected_at: None,
+            state: Some(Box::new(SessionState::new())),
+            absence: LazyBox::default(),
             expiry_secs: 0,
-            expiry_due: None,
             will: None,
-            will_due: None,
             subscriptions: map::new(seed),
-            shared: map::new(seed),
-            shared_by_name: map::new(seed),
-            joining: map::new(seed),
-            inbound: map::new(seed),
+            rare: LazyBox::default(),
             unrouted: 0,
             queue: crate::queue::SessionQueue::default(),
-            scans: VecDeque::new(),
             mark: 0,
             mark_index: 0,
             queue_id: None,
@@ -390,7 +383,7 @@ impl Shard {
             index: u32::try_from(index).expect("fewer sessions than 32 bits count"),
             generation,
         };
-        self.by_client_id.insert(client_id.clone(), key);
+        self.by_client_id.insert(key, &self.sessions);
         key
     }
 
@@ -405,15 +398,15 @@ impl Shard {
         let Some(session) = self.session(key) else {
             return;
         };
-        let client_id = session.client_id.clone();
+        let client_id = session.client_id();
+        self.by_client_id.remove(&client_id, &self.sessions);
         let session = self.sessions.remove(key.index as usize);
-        self.by_client_id.remove(&client_id);
         self.stats
             .count_drops(DropCause::SessionEnded, session.queue.len());
         self.queued_messages -= session.queue.len();
         self.queued_bytes -= session.queue.bytes();
         self.disk_bytes -= session.queue.disk_bytes();
-        for (&packet_id, inbound) in session.inbound.iter() {
+        for (&packet_id, inbound) in session.rare.get().iter().flat_map(|rare| &rare.inbound) {
             // What is not with everybody yet is released when it is.
             if inbound.routed || mutant!(TakenOverForgotten) {
                 self.append_released(inbound.queue, packet_id, inbound.id);
@@ -469,7 +462,7 @@ impl Shard {
         };
         let expiry = session.expiry_secs;
         let expiry_due = (expiry != u32::MAX).then(|| now.saturating_add(u64::from(expiry) * 1000));
-        session.expiry_due = expiry_due;
+        session.absence.make().expiry_due = expiry_due;
         // The broker's own stop is no reason to say that clients vanished.
         let delay = session
             .will
@@ -485,7 +478,7 @@ impl Shard {
         let will_due = delay
             .filter(|&delay| delay > 0)
             .map(|delay| now.saturating_add(u64::from(delay) * 1000));
-        session.will_due = will_due;
+        session.absence.make().will_due = will_due;
         if let Some(due) = expiry_due {
             self.timers.arm(due, Timer::SessionExpiry(key));
         }
@@ -501,8 +494,11 @@ impl Shard {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        let expiry_due = session.expiry_due.take();
-        let mut will_due = session.will_due.take();
+        let Some(absence) = session.absence.get_mut() else {
+            return;
+        };
+        let expiry_due = absence.expiry_due.take();
+        let mut will_due = absence.will_due.take();
         if mutant!(WillNotCancelled) {
             will_due = None;
         }
@@ -616,8 +612,7 @@ impl Shard {
     }
 
     fn shrink_if_sparse(&mut self) {
-        use crate::map::ShrinkIfSparse;
-        self.by_client_id.shrink_if_sparse();
+        self.by_client_id.shrink_if_sparse(&self.sessions);
         if self.sessions.capacity() > 256 && self.sessions.len() * 8 < self.sessions.capacity() {
             self.sessions.shrink_to_fit();
         }

@@ -253,7 +253,7 @@ impl Shard {
             } else if found.queue.has_disk_part() {
                 self.load_more(session);
                 return;
-            } else if found.scans.is_empty() || !self.scan_step(env, session, key) {
+            } else if !self.scan_step(env, session, key) {
                 return;
             }
         }
@@ -345,7 +345,7 @@ impl Shard {
         let Some(found) = self.session_mut(session) else {
             return false;
         };
-        let Some(mut scan) = found.scans.pop_front() else {
+        let Some(mut scan) = found.rare.get_mut().and_then(|rare| rare.scans.pop_front()) else {
             return false;
         };
         let Some(filter) = found
@@ -371,7 +371,7 @@ impl Shard {
             && !mutant!(RetainedScanCut)
             && let Some(found) = self.session_mut(session)
         {
-            found.scans.push_front(scan);
+            found.rare.make().scans.push_front(scan);
         }
         for message in messages {
             let mut outgoing = Outgoing {

@@ -285,10 +285,13 @@ fn exchange_records<'a>(
 fn session_record(session: &Session) -> Option<SessionRecord> {
     Some(SessionRecord {
         session: session.queue_id?,
-        client_id: session.client_id.clone(),
+        client_id: session.client_id(),
         version: session.version,
         expiry_secs: session.expiry_secs,
-        disconnected_at: session.disconnected_at,
+        disconnected_at: session
+            .absence
+            .get()
+            .and_then(|absence| absence.disconnected_at),
         will: session.will.as_deref().cloned(),
     })
 }

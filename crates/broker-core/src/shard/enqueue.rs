@@ -214,7 +214,7 @@ impl Shard {
             && !session.drop_reported
         {
             session.drop_reported = true;
-            let client_id = session.client_id.clone();
+            let client_id = session.client_id();
             self.observe(Event::Dropping { client_id, cause });
         }
     }

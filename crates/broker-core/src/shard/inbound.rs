@@ -20,7 +20,7 @@ impl Shard {
         } = key;
         let inbound = self
             .session_mut(session)
-            .and_then(|found| found.inbound.get_mut(&packet_id))
+            .and_then(|found| found.rare.get_mut()?.inbound.get_mut(&packet_id))
             .filter(|inbound| inbound.id == message);
         let Some(inbound) = inbound else {
             // A will, or the session has ended: nobody will release it.
@@ -104,14 +104,17 @@ impl Shard {
         let Some(found) = self.session_mut(session) else {
             return;
         };
-        match found.inbound.get_mut(&packet_id) {
+        let rare = found.rare.get_mut();
+        match rare.and_then(|rare| rare.inbound.get_mut(&packet_id)) {
             Some(inbound) if !inbound.routed => {
                 // An earlier PUBREL came on a connection that is gone.
                 inbound.release = Some(release);
             }
             Some(inbound) => {
                 let (queue, message) = (inbound.queue, inbound.id);
-                found.inbound.remove(&packet_id);
+                if let Some(rare) = found.rare.get_mut() {
+                    rare.inbound.remove(&packet_id);
+                }
                 self.append_released(queue, packet_id, message);
                 let InboundRelease { connection, token } = release;
                 let then = OnCommit::Acknowledge { connection, token };

@@ -340,13 +340,14 @@ impl Shard {
                 },
             );
         };
-        match session.joining.get(&name).map(|joining| joining.join) {
+        let rare = session.rare.make();
+        match rare.joining.get(&name).map(|joining| joining.join) {
             Some(latest) if latest == join => {}
             // A later join of the same name will be answered too.
             Some(_) => return,
             // Unsubscribed before it was joined.
             None => {
-                if !session.shared.contains_key(&group) {
+                if !rare.shared.contains_key(&group) {
                     self.send(
                         group.owner,
                         Hop::GroupLeave {
@@ -358,17 +359,17 @@ impl Shard {
                 return;
             }
         }
-        let Some(joining) = session.joining.remove(&name) else {
+        let Some(joining) = rare.joining.remove(&name) else {
             return;
         };
-        session.shared_by_name.insert(name.clone(), group);
+        rare.shared_by_name.insert(name.clone(), group);
         let shared = SharedSubscription {
             name,
             qos: joining.qos,
             retain_as_published: joining.retain_as_published,
             subscription_id: joining.subscription_id,
         };
-        let is_new = session.shared.insert(group, shared).is_none();
+        let is_new = rare.shared.insert(group, shared).is_none();
         self.subscriptions += usize::from(is_new);
         // The connection may have gone since the join was sent.
         if let Some(status) = self.member_status(member, joining.qos) {
@@ -396,7 +397,7 @@ impl Shard {
             group, sequence, ..
         } = origin;
         let found = self.session(member).and_then(|session| {
-            let shared = session.shared.get(&group)?;
+            let shared = session.rare.get()?.shared.get(&group)?;
             // Somebody else may be connected still [E10].
             let wanted = session.connection.is_some() || !to_connected;
             wanted.then_some((session, shared))
@@ -440,13 +441,14 @@ impl Shard {
 
     /// Leaves one group. What the member holds is answered for by the caller, after this.
     pub(super) fn say_leave(&mut self, key: SessionKey, group: GroupId) -> bool {
-        let Some(session) = self.session_mut(key) else {
+        let session = self.session_mut(key);
+        let Some(rare) = session.and_then(|session| session.rare.get_mut()) else {
             return false;
         };
-        let Some(shared) = session.shared.remove(&group) else {
+        let Some(shared) = rare.shared.remove(&group) else {
             return false;
         };
-        session.shared_by_name.remove(&shared.name);
+        rare.shared_by_name.remove(&shared.name);
         self.subscriptions -= 1;
         let member = SessionRef {
             shard: self.id,
@@ -489,9 +491,8 @@ impl Shard {
         let Some(session) = self.session(key) else {
             return;
         };
-        let mut groups: Vec<_> = session
-            .shared
-            .iter()
+        let shared = session.rare.get().into_iter().flat_map(|rare| &rare.shared);
+        let mut groups: Vec<_> = shared
             .filter_map(|(&group, shared)| {
                 let status = self.member_status(key, shared.qos)?;
                 Some(Hop::GroupMember {

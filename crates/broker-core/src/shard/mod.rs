@@ -1,6 +1,7 @@
 //! [`Shard`]: the sessions placed on one thread, and everything that happens to them.
 
 mod authenticate;
+mod client_ids;
 mod connect;
 mod connection;
 mod deliver;
@@ -28,11 +29,12 @@ use std::sync::Arc;
 
 use slab::Slab;
 use whimbrel_session::Tick;
-use whimbrel_session::codec::topic::{ByteStr, MatchScratch};
+use whimbrel_session::codec::topic::MatchScratch;
 use whimbrel_session::codec::{ReasonCode, WriteBuf};
 use whimbrel_session::mutant;
 
-use self::connection::{Connection, WaitsFor};
+use self::client_ids::ClientIds;
+use self::connection::{Connection, Endpoint, WaitsFor};
 use self::group::Group;
 use self::obligation::{Commits, Obligations, OnCommit};
 use self::route::{FanOutJob, OwedCredit, Target};
@@ -72,7 +74,7 @@ pub struct Shard {
     id: ShardId,
     config: Arc<CoreConfig>,
     sessions: Slab<Session>,
-    by_client_id: Map<ByteStr, SessionKey>,
+    by_client_id: ClientIds,
     connections: Slab<Connection>,
     filters: Map<FilterId, LocalFilter>,
     groups: Map<GroupId, Group>,
@@ -150,7 +152,7 @@ impl Shard {
         Self {
             id,
             sessions: Slab::new(),
-            by_client_id: map::new(seed),
+            by_client_id: ClientIds::new(seed),
             connections: Slab::new(),
             filters: map::new(seed),
             groups: map::new(seed),
@@ -326,6 +328,22 @@ impl Shard {
     /// The output of a connection, to be written to its socket; `None` if the connection is gone.
     pub fn output(&mut self, connection: ConnectionKey) -> Option<&mut WriteBuf> {
         self.connection_mut(connection)?.output()
+    }
+
+    /// Gives back the memory that a burst has left on a connection and in its session.
+    pub fn release_memory(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connection_mut(key) else {
+            return;
+        };
+        match &mut connection.endpoint {
+            Endpoint::Wire(wire) => wire.release_memory(),
+            Endpoint::Draining(output) => output.release_memory(),
+            Endpoint::Local(_) => {}
+        }
+        let session = connection.session;
+        if let Some(session) = self.session_mut(session) {
+            session.release_memory();
+        }
     }
 
     /// Ends each step: what the shard said to itself, and publishers that may go on.

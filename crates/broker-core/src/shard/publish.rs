@@ -289,7 +289,7 @@ impl Shard {
         let queue = self.inbound_queue(publisher.key);
         if let Some(session) = self.session_mut(publisher.key) {
             session.unrouted += 1;
-            session.inbound.insert(
+            session.rare.make().inbound.insert(
                 packet_id,
                 InboundMessage {
                     id: parts.id,

@@ -74,7 +74,7 @@ impl Shard {
             disconnected_at,
             will,
         } = record;
-        if self.by_client_id.contains_key(&client_id) {
+        if self.by_client_id.find(&client_id, &self.sessions).is_some() {
             return None;
         }
         let key = self.begin_session(&client_id, version);
@@ -82,7 +82,7 @@ impl Shard {
         found.queue_id = Some(session);
         found.expiry_secs = expiry_secs;
         found.will = will.filter(|_| !mutant!(WillNotRestored)).map(Box::new);
-        found.disconnected_at = disconnected_at;
+        found.absence.make().disconnected_at = disconnected_at;
         Some(key)
     }
 
@@ -200,7 +200,7 @@ impl Shard {
             held,
         })?;
         if let Some(session) = self.session_mut(restored.key) {
-            session.state = Some(state);
+            session.state = Some(Box::new(state));
         }
         Ok(())
     }
@@ -226,11 +226,12 @@ impl Shard {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        let recorded = session
+        let absence = session.absence.make();
+        let recorded = absence
             .disconnected_at
             .filter(|_| !mutant!(ExpiryFromStart));
         let since = recorded.unwrap_or(env.now.wall);
-        if session.disconnected_at.replace(since).is_none() {
+        if absence.disconnected_at.replace(since).is_none() {
             // So that a broker that stops again does not count from then on.
             self.append_session(key);
         }
@@ -242,8 +243,8 @@ impl Shard {
             env.now.tick.saturating_add(wait_ms)
         };
         let expiry = session.expiry_secs;
-        session.expiry_due = (expiry != u32::MAX).then(|| tick(since.plus_secs(expiry), 0));
-        session.will_due = session.will.as_ref().map(|will| {
+        let expiry_due = (expiry != u32::MAX).then(|| tick(since.plus_secs(expiry), 0));
+        let will_due = session.will.as_ref().map(|will| {
             let grace_ms = if mutant!(WillGraceIgnored) {
                 0
             } else {
@@ -251,7 +252,8 @@ impl Shard {
             };
             tick(since.plus_secs(will.delay_secs), grace_ms)
         });
-        let (expiry_due, will_due) = (session.expiry_due, session.will_due);
+        let absence = session.absence.make();
+        (absence.expiry_due, absence.will_due) = (expiry_due, will_due);
         if let Some(due) = expiry_due {
             self.timers.arm(due, Timer::SessionExpiry(key));
         }
@@ -279,7 +281,7 @@ impl Shard {
                 routed: false,
                 release: None,
             };
-            found.inbound.insert(packet_id, inbound);
+            found.rare.make().inbound.insert(packet_id, inbound);
         }
         // Told to the other shards when it is released.
         self.known.entry(id).or_default();

@@ -353,11 +353,13 @@ impl Shard {
                     && let Some(session) = self.sessions.get_mut(subscriber.session.index as usize)
                 {
                     if session.mark == self.routing_pass {
-                        targets[session.mark_index].merge(subscriber);
+                        targets[session.mark_index as usize].merge(subscriber);
                         continue;
                     }
                     session.mark = self.routing_pass;
-                    session.mark_index = targets.len();
+                    // Each target is another session, and those are counted in 32 bits.
+                    session.mark_index =
+                        u32::try_from(targets.len()).expect("fewer targets than sessions");
                 }
                 targets.push(Target::new(subscriber));
             }

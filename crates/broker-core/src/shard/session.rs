@@ -1,12 +1,13 @@
 //! [`Session`]: what a client's session is to the broker, connected or not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_session::codec::topic::{ByteStr, ScanCursor};
 use whimbrel_session::codec::{ProtocolVersion, QoS, SubscriptionId, Will};
 use whimbrel_session::{AckToken, SessionState, Tick};
 
 use crate::effects::GroupName;
+use crate::lazy_box::LazyBox;
 use crate::map::Map;
 use crate::queue::{Outgoing, SessionQueue};
 use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId, UnixMillis};
@@ -15,37 +16,26 @@ use crate::{ConnectionKey, FilterId, GroupId, MsgId, QueueId, UnixMillis};
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) generation: u32,
-    pub(super) client_id: ByteStr,
+    pub(super) client_id: Box<str>,
     pub(super) version: ProtocolVersion,
     /// The connection that has it, accepted or about to be.
     pub(super) connection: Option<ConnectionKey>,
     /// Windows and packet identifiers; with the connection while that is accepted.
-    pub(super) state: Option<SessionState<Inflight>>,
-    /// When its connection went, if it has none.
-    pub(super) disconnected_at: Option<UnixMillis>,
+    pub(super) state: Option<Box<SessionState<Inflight>>>,
+    /// Unused while it has a connection.
+    pub(super) absence: LazyBox<Absence>,
     /// Session Expiry Interval in force, in seconds; 0 ends the session with its connection.
     pub(super) expiry_secs: u32,
-    /// When the armed expiry timer fires.
-    pub(super) expiry_due: Option<Tick>,
     pub(super) will: Option<Box<Will>>,
-    /// When the armed will timer fires.
-    pub(super) will_due: Option<Tick>,
     /// Ordinary subscriptions: the slot in the filter's list of subscribers.
     pub(super) subscriptions: Map<FilterId, u32>,
-    pub(super) shared: Map<GroupId, SharedSubscription>,
-    pub(super) shared_by_name: Map<GroupName, GroupId>,
-    /// Shared subscriptions whose owner has not answered yet.
-    pub(super) joining: Map<GroupName, Joining>,
-    /// Received `QoS` 2 messages whose targets have not all said `Stored`.
-    pub(super) inbound: Map<u16, InboundMessage>,
-    /// How many of them wait for their record before they are routed.
+    pub(super) rare: LazyBox<Rare>,
+    /// How many received `QoS` 2 messages wait for their record before they are routed.
     pub(super) unrouted: u32,
     pub(super) queue: SessionQueue,
-    /// Retained messages still to be sent for new subscriptions.
-    pub(super) scans: VecDeque<RetainedScan>,
     /// The routing pass that last met this session, and its place among that pass's targets.
     pub(super) mark: u64,
-    pub(super) mark_index: usize,
+    pub(super) mark_index: u32,
     /// Its queue in the journal, if it is known there.
     pub(super) queue_id: Option<QueueId>,
     /// Its window is to be recorded at the end of the turn.
@@ -54,7 +44,67 @@ pub(super) struct Session {
     pub(super) drop_reported: bool,
 }
 
+/// How long a session has been without a connection, and may be.
+#[derive(Debug, Default)]
+pub(super) struct Absence {
+    pub(super) disconnected_at: Option<UnixMillis>,
+    /// When the armed expiry timer fires.
+    pub(super) expiry_due: Option<Tick>,
+    /// When the armed will timer fires.
+    pub(super) will_due: Option<Tick>,
+}
+
+/// What most sessions have nothing of.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    pub(super) shared: BTreeMap<GroupId, SharedSubscription>,
+    pub(super) shared_by_name: BTreeMap<GroupName, GroupId>,
+    /// Shared subscriptions whose owner has not answered yet.
+    pub(super) joining: BTreeMap<GroupName, Joining>,
+    /// Received `QoS` 2 messages whose targets have not all said `Stored`.
+    pub(super) inbound: BTreeMap<u16, InboundMessage>,
+    /// Retained messages still to be sent for new subscriptions.
+    pub(super) scans: VecDeque<RetainedScan>,
+}
+
+impl Rare {
+    fn is_unused(&self) -> bool {
+        let Self {
+            shared,
+            shared_by_name,
+            joining,
+            inbound,
+            scans,
+        } = self;
+        shared.is_empty()
+            && shared_by_name.is_empty()
+            && joining.is_empty()
+            && inbound.is_empty()
+            && scans.is_empty()
+    }
+}
+
 impl Session {
+    /// Ordinary and shared subscriptions, those among them that are being entered.
+    pub(super) fn subscription_count(&self) -> usize {
+        let shared = self
+            .rare
+            .get()
+            .map_or(0, |rare| rare.shared.len() + rare.joining.len());
+        self.subscriptions.len() + shared
+    }
+
+    /// The client id, for those outside of the shard.
+    pub(super) fn client_id(&self) -> ByteStr {
+        ByteStr::from(&*self.client_id)
+    }
+
+    /// Gives back the memory that a burst has left.
+    pub(super) fn release_memory(&mut self) {
+        self.rare.release_if(Rare::is_unused);
+        self.queue.release_memory();
+    }
+
     /// Whether the session outlives its connection.
     pub(super) fn is_durable(&self) -> bool {
         self.expiry_secs > 0
@@ -64,7 +114,8 @@ impl Session {
     /// state, those are the received `QoS` 2 messages that are not released.
     pub(super) fn open_exchanges(&self) -> usize {
         let state = self.state.as_ref();
-        self.inbound.len() + state.map_or(0, |state| state.exchanges().count() + state.held().len())
+        let inbound = self.rare.get().map_or(0, |rare| rare.inbound.len());
+        inbound + state.map_or(0, |state| state.exchanges().count() + state.held().len())
     }
 
     /// Whether messages of `QoS` 1 and 2 for it have to be stored before they are acknowledged.
@@ -146,3 +197,6 @@ pub(super) struct RetainedScan {
     pub(super) qos: QoS,
     pub(super) subscription_id: Option<SubscriptionId>,
 }
+
+// Each idle connection has one (DESIGN, "What does an idle connection cost?").
+const _: () = assert!(size_of::<Session>() <= 152);

@@ -10,14 +10,14 @@ use whimbrel_session::mutant;
 
 use super::obligation::{Debt, OnCommit, SubscribeAnswer, SubscribeDebt};
 use super::publish::Verdict;
-use super::session::{Joining, RetainedScan};
+use super::session::{Joining, RetainedScan, Session};
 use super::subscribers::{LocalFilter, Removed, Subscriber, Subscribers};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupName, Hop, LocalOutcome, MemberStatus};
 use crate::map::ShrinkIfSparse;
 use crate::placement::shard_of;
 use crate::record::SubscriptionRecord;
-use crate::{ConnectionKey, Event, FilterId, GroupId, Record, SessionKey, SessionRef};
+use crate::{ConnectionKey, Event, FilterId, Record, SessionKey, SessionRef};
 
 /// What became of one filter of a SUBSCRIBE.
 enum Entered {
@@ -262,16 +262,19 @@ impl Shard {
         let Some(session) = self.session_mut(key) else {
             return;
         };
-        session.joining.clear();
+        let rare = session.rare.get_mut();
+        let mut groups = Vec::new();
+        if let Some(rare) = rare {
+            rare.joining.clear();
+            groups.extend(rare.shared.keys().copied());
+        }
         let mut filters: Vec<FilterId> = session.subscriptions.keys().copied().collect();
         if mutant!(SubscriptionsOutliveSession) {
             filters.clear();
         }
-        let mut groups: Vec<GroupId> = session.shared.keys().copied().collect();
         for filter in filters {
             self.remove_subscriber(env, key, filter);
         }
-        groups.sort_unstable();
         for group in groups {
             self.say_leave(key, group);
         }
@@ -330,8 +333,7 @@ impl Shard {
         options.qos = options.qos.min(connection.maximum_qos);
         let code = ReasonCode::granted(options.qos);
         let full = self.session(key).is_none_or(|session| {
-            session.subscriptions.len() + session.shared.len() + session.joining.len()
-                >= self.config.limits.subscriptions_per_session_max
+            session.subscription_count() >= self.config.limits.subscriptions_per_session_max
         });
         match parsed {
             SubscriptionFilter::Shared { group, filter } => {
@@ -339,9 +341,9 @@ impl Shard {
                     share: ByteStr::from(group.as_str()),
                     filter: filter.to_owned(),
                 };
-                let known = self.session(key).is_some_and(|session| {
-                    session.shared_by_name.contains_key(&name)
-                        || session.joining.contains_key(&name)
+                let rare = self.session(key).and_then(|session| session.rare.get());
+                let known = rare.is_some_and(|rare| {
+                    rare.shared_by_name.contains_key(&name) || rare.joining.contains_key(&name)
                 });
                 if full && !known {
                     return Entered::Code(ReasonCode::QuotaExceeded);
@@ -393,7 +395,7 @@ impl Shard {
             subscription_id,
         };
         if let Some(session) = self.session_mut(key) {
-            session.joining.insert(name.clone(), joining);
+            session.rare.make().joining.insert(name.clone(), joining);
         }
         join
     }
@@ -409,17 +411,18 @@ impl Shard {
             return;
         };
         for scan in scans {
-            if session.scans.len() >= scans_max {
+            let owed = &mut session.rare.make().scans;
+            if owed.len() >= scans_max {
                 // Scans of what is subscribed no more, or is about to be scanned afresh. What is
                 // left is half of the bound at most, so this is rare.
                 let (filter, subscriptions) = (scan.filter, &session.subscriptions);
-                session.scans.retain(|owed| {
+                owed.retain(|owed| {
                     owed.filter != filter && subscriptions.contains_key(&owed.filter)
                 });
                 let mut seen = std::collections::BTreeSet::new();
-                session.scans.retain(|owed| seen.insert(owed.filter));
+                owed.retain(|owed| seen.insert(owed.filter));
             }
-            session.scans.push_back(scan);
+            owed.push_back(scan);
         }
     }
 
@@ -503,15 +506,16 @@ impl Shard {
                 .filter_id(filter)
                 .is_some_and(|id| self.remove_subscriber(env, key, id)),
             Ok(SubscriptionFilter::Shared { group, filter }) => {
-                let Some(session) = self.session_mut(key) else {
+                let session = self.session_mut(key);
+                let Some(rare) = session.and_then(|session| session.rare.get_mut()) else {
                     return ReasonCode::NoSubscriptionExisted;
                 };
                 let name = GroupName {
                     share: ByteStr::from(group.as_str()),
                     filter: filter.to_owned(),
                 };
-                let joining = session.joining.remove(&name).is_some();
-                let joined = session.shared_by_name.get(&name).copied();
+                let joining = rare.joining.remove(&name).is_some();
+                let joined = rare.shared_by_name.get(&name).copied();
                 if let Some(id) = joined
                     && !mutant!(ShareKeptAfterUnsubscribe)
                 {
@@ -569,7 +573,7 @@ impl Shard {
     }
 
     fn observe_filter(&mut self, key: SessionKey, filter: &str, what: Subscribing) {
-        let Some(client_id) = self.session(key).map(|session| session.client_id.clone()) else {
+        let Some(client_id) = self.session(key).map(Session::client_id) else {
             return;
         };
         let filter = ByteStr::from(filter);

@@ -12,7 +12,7 @@ impl Shard {
     /// The Will Delay Interval is over: the will is published [MQTT-3.1.2-8].
     pub(super) fn will_due(&mut self, env: Env<'_>, key: SessionKey) {
         if let Some(session) = self.session_mut(key) {
-            session.will_due = None;
+            session.absence.make().will_due = None;
             self.publish_will(env, key);
         }
     }
@@ -24,7 +24,7 @@ impl Shard {
         let Some(will) = session.will.take() else {
             return;
         };
-        let client_id = session.client_id.clone();
+        let client_id = session.client_id();
         let Will {
             topic,
             payload,
