@@ -84,6 +84,10 @@ sim *arguments:
 mutants *arguments:
     cargo xtask sim --mutants {{ arguments }}
 
+# Instructions and allocations of fixed scenes, against benches/instructions.tsv; or only of those named.
+instructions *arguments:
+    cargo xtask instructions {{ arguments }}
+
 # Criterion benches, or only those whose names contain the argument.
 bench *arguments:
     cargo bench --package whimbrel-benches -- {{ arguments }}

@@ -9,6 +9,7 @@
 //! cargo run --release -p whimbrel-benches --bin topic-memory
 //! cargo run --release -p whimbrel-benches --bin store-replay
 //! scripts/client-figures                            # the client beside rumqttc and paho-mqtt (C)
+//! cargo xtask instructions                          # instructions and allocations, against benches/instructions.tsv
 //! ```
 //!
 //! Every figure is the time for *one item*: a packet, a match, a round trip, a delivery. Items are timed in batches
@@ -18,13 +19,19 @@
 //! The figures that were taken, and how, are in `docs/benchmarks.md`.
 
 mod broker;
+mod counted;
+mod frames;
 mod journaled;
 mod link;
 mod population;
+mod stage;
 mod stopwatch;
 
 pub use broker::{Broker, Shape};
+pub use counted::{counted, counted_allocations};
+pub use frames::{Frame, frames};
 pub use journaled::{Journaled, Step, retained_batch};
 pub use link::Link;
 pub use population::Population;
+pub use stage::{ClientNumber, Stage, Tally, connect_packet, encoded};
 pub use stopwatch::{process_cpu_time, time_batches};

@@ -4,11 +4,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use mqtt_protocol_core::mqtt;
 use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, PacketData};
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, v3_1_1, v5_0};
+use whimbrel_benches::Frame;
 use whimbrel_broker_core::session::codec::{
     Decoded, Limits, Packet, PacketRef, ProtocolVersion, decode_owned, decode_ref,
 };
-
-use crate::frames::Frame;
 
 /// One codec, decoding what is ready in memory and encoding into memory that is there.
 pub(crate) trait Library<'f> {

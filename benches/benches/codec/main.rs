@@ -1,6 +1,5 @@
 //! Decoding and encoding, packet by packet, beside published codecs.
 
-mod frames;
 mod library;
 
 use std::hint::black_box;
@@ -8,13 +7,12 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use whimbrel_benches::time_batches;
+use whimbrel_benches::{Frame, frames, time_batches};
 use whimbrel_broker_core::session::codec::{
     Decoded, FanOut, FanOutBuffer, FanOutTarget, Limits, PacketRef, Payload, ProtocolVersion,
     PublishSource, decode_ref,
 };
 
-use self::frames::{Frame, frames};
 use self::library::{Borrowed, Library, Mqttrs, Owned, ProtocolCore, Rumqttc4, Rumqttc5};
 
 criterion_group!(benches, decode, encode);

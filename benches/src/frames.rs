@@ -1,4 +1,4 @@
-//! The packets that are decoded and encoded.
+//! [`frames`]: the packets that are decoded and encoded.
 
 use whimbrel_broker_core::session::codec::topic::{ByteStr, TopicNameBuf};
 use whimbrel_broker_core::session::codec::{
@@ -8,14 +8,21 @@ use whimbrel_broker_core::session::codec::{
 };
 
 /// One packet in the form of one version.
-pub(crate) struct Frame {
-    pub(crate) name: &'static str,
-    pub(crate) version: ProtocolVersion,
-    pub(crate) bytes: Vec<u8>,
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// What figures call it.
+    pub name: &'static str,
+    /// Its version.
+    pub version: ProtocolVersion,
+    /// It, as on the wire.
+    pub bytes: Vec<u8>,
 }
 
 /// The packets a broker sees most, and CONNECT.
-pub(crate) fn frames(version: ProtocolVersion) -> Vec<Frame> {
+///
+/// # Panics
+/// When one can't be encoded, which is a bug.
+pub fn frames(version: ProtocolVersion) -> Vec<Frame> {
     let mut packets = vec![
         ("connect", connect(version)),
         ("publish_qos0_64B", publish(QoS::AtMostOnce, 64, None)),
