@@ -6,9 +6,10 @@ use whimbrel_session::codec::QoS;
 
 use crate::director::Timeline;
 use crate::meter::Meter;
-use crate::options::{Amount, Messages, Pace, Retained, Scenario, Shape};
+use crate::options::{Amount, Messages, Offline, Pace, Retained, Scenario, Shape};
 use crate::report::{
-    ConnectFigures, GeneratorFigures, ProcessFigures, Report, RetainedFigures, TrafficFigures,
+    ConnectFigures, GeneratorFigures, OfflineFigures, ProcessFigures, Report, RetainedFigures,
+    SubscriptionFigures, TrafficFigures,
 };
 use crate::shared::Shared;
 use crate::{Findings, Percentiles};
@@ -28,11 +29,15 @@ pub(crate) fn conclude(
     };
     let traffic = match &options.scenario {
         Scenario::Messages(messages) => Some(traffic(shared, timeline, messages, &meter)),
-        Scenario::Connect(_) | Scenario::Idle(_) | Scenario::Retained(_) => None,
+        _ => None,
     };
     let retained = match &options.scenario {
         Scenario::Retained(retained) => Some(fetched(shared, timeline, retained, &meter)),
-        Scenario::Connect(_) | Scenario::Idle(_) | Scenario::Messages(_) => None,
+        _ => None,
+    };
+    let offline = match &options.scenario {
+        Scenario::Offline(offline) => Some(drained(shared, timeline, offline, &meter)),
+        _ => None,
     };
     let warnings = warnings(shared, timeline, &generator, traffic.as_ref());
     Report {
@@ -44,8 +49,10 @@ pub(crate) fn conclude(
         elapsed_secs: shared.clock.elapsed().as_secs_f64(),
         connect: connect(shared, timeline, &meter),
         process: process(shared, timeline, &meter),
+        subscriptions: subscriptions(shared, timeline),
         traffic,
         retained,
+        offline,
         generator,
         faults: faults(shared, timeline, &meter.findings),
         findings: meter.findings,
@@ -62,6 +69,7 @@ fn count_missing(shared: &Shared, findings: &mut Findings) {
     let qos = match &shared.options.scenario {
         Scenario::Messages(messages) => messages.qos,
         Scenario::Retained(retained) => retained.qos,
+        Scenario::Offline(offline) => offline.qos,
         Scenario::Connect(storm) => {
             let known = live.connected.load(Relaxed) + live.failed.load(Relaxed);
             findings.failed_connections += u64::from(storm.clients).saturating_sub(known);
@@ -155,6 +163,52 @@ fn fetched(
     }
 }
 
+fn drained(
+    shared: &Shared,
+    timeline: &Timeline,
+    offline: &Offline,
+    meter: &Meter,
+) -> OfflineFigures {
+    let acknowledged = meter.acknowledged.percentiles();
+    let stored_secs = seconds(timeline.start, timeline.stored);
+    let drained = shared.live.fresh.load(Relaxed);
+    let drain_secs = seconds(timeline.from, meter.last_arrival);
+    OfflineFigures {
+        messages: offline.messages,
+        publishers: offline.publishers,
+        sessions: offline.sessions,
+        qos: offline.qos as u8,
+        size: offline.size,
+        stored_secs,
+        stored_per_sec: rate(shared.live.acknowledged.load(Relaxed), stored_secs),
+        acknowledged: (acknowledged.count > 0).then_some(acknowledged),
+        drained,
+        drain_secs,
+        drained_per_sec: rate(drained, drain_secs),
+        drain: meter.fetch.percentiles(),
+    }
+}
+
+fn subscriptions(shared: &Shared, timeline: &Timeline) -> Option<SubscriptionFigures> {
+    let Scenario::Messages(messages) = &shared.options.scenario else {
+        return None;
+    };
+    if shared.spread.is_none() && messages.churn.is_none() {
+        return None;
+    }
+    let filters = shared.live.subscribed.load(Relaxed);
+    let subscribe_secs = seconds(timeline.subscribe_start, timeline.subscribed);
+    let churned = shared.live.churned.load(Relaxed);
+    Some(SubscriptionFigures {
+        filters,
+        subscribe_secs,
+        subscribed_per_sec: rate(filters, subscribe_secs),
+        churn_rate: messages.churn,
+        churned,
+        churned_per_sec: rate(churned, seconds(timeline.start, timeline.to)),
+    })
+}
+
 fn process(shared: &Shared, timeline: &Timeline, meter: &Meter) -> Option<ProcessFigures> {
     let pid = shared.options.pid?;
     let cpu = timeline
@@ -165,6 +219,17 @@ fn process(shared: &Shared, timeline: &Timeline, meter: &Meter) -> Option<Proces
     let connected = shared.live.connected.load(Relaxed);
     let each = |count: u64| (count > 0).then(|| cpu.as_secs_f64() * 1e6 / count as f64);
     let is_storm = matches!(shared.options.scenario, Scenario::Connect(_));
+    let is_idle = matches!(shared.options.scenario, Scenario::Idle(_));
+    let (unprepared, prepared) = (timeline.usage_unprepared, timeline.usage_prepared);
+    let prepared_cpu = prepared.cpu.saturating_sub(unprepared.cpu).as_secs_f64();
+    let prepared_rss = prepared.rss_bytes.saturating_sub(unprepared.rss_bytes);
+    let subscribed = shared.live.subscribed.load(Relaxed);
+    let stored = match &shared.options.scenario {
+        Scenario::Retained(_) | Scenario::Offline(_) => shared.live.sent.load(Relaxed),
+        _ => 0,
+    };
+    let cpu_us_of = |count: u64| (count > 0).then(|| prepared_cpu * 1e6 / count as f64);
+    let rss_of = |count: u64| (count > 0).then(|| prepared_rss as f64 / count as f64);
     let rss_before_bytes = timeline.usage_before.rss_bytes;
     let rss_connected_bytes = timeline.usage_connected.rss_bytes;
     let growth = rss_connected_bytes.saturating_sub(rss_before_bytes);
@@ -179,10 +244,18 @@ fn process(shared: &Shared, timeline: &Timeline, meter: &Meter) -> Option<Proces
         cpu_us_per_delivery: each(meter.delivered),
         cpu_us_per_publish: each(meter.published),
         cpu_us_per_connection: each(if is_storm { connected } else { 0 }),
+        cpu_us_per_subscription: cpu_us_of(subscribed),
+        cpu_us_per_stored_message: cpu_us_of(stored),
         rss_before_bytes,
         rss_connected_bytes,
         rss_after_bytes: timeline.usage_to.rss_bytes,
         rss_bytes_per_connection: growth as f64 / connected.max(1) as f64,
+        rss_bytes_per_idle_connection: is_idle.then(|| {
+            let growth = timeline.usage_to.rss_bytes.saturating_sub(rss_before_bytes);
+            growth as f64 / connected.max(1) as f64
+        }),
+        rss_bytes_per_subscription: rss_of(subscribed),
+        rss_bytes_per_stored_message: rss_of(stored),
     })
 }
 
@@ -216,6 +289,10 @@ fn faults(shared: &Shared, timeline: &Timeline, findings: &Findings) -> Vec<Stri
     fault(findings.refused, "publications refused");
     fault(findings.failed_connections, "clients could not connect");
     fault(findings.lost_connections, "clients lost their connection");
+    fault(
+        findings.lost_sessions,
+        "sessions gone when their clients came back",
+    );
     if timeline.stalled {
         let stall = shared.options.stall.as_secs_f64();
         faults.push(format!(
@@ -280,10 +357,24 @@ fn warnings(
             "{granted_less} subscriptions were granted a lower QoS than they asked for"
         ));
     }
-    if timeline.left_retained {
+    if timeline.left_behind {
+        let what = match &shared.options.scenario {
+            Scenario::Offline(_) => "sessions",
+            _ => "retained messages",
+        };
         warnings.push(format!(
-            "retained messages are left on the broker, below {}",
+            "{what} are left on the broker, below {}",
             shared.base
+        ));
+    }
+    if let Some(subscriptions) = subscriptions(shared, timeline)
+        && let Some(rate) = subscriptions.churn_rate
+        && subscriptions.churned_per_sec < rate * RATE_SHARE_MIN
+        && timeline.to > 0
+    {
+        warnings.push(format!(
+            "{:.0} subscriptions a second were made and ended where {rate} were to",
+            subscriptions.churned_per_sec
         ));
     }
     warnings
@@ -326,6 +417,7 @@ mod tests {
             size: 64,
             amount: Amount::Messages(10),
             pace: Pace::Rate(100.0),
+            churn: None,
         })
     }
 
@@ -407,6 +499,7 @@ mod tests {
             |findings| findings.refused = 1,
             |findings| findings.failed_connections = 1,
             |findings| findings.lost_connections = 1,
+            |findings| findings.lost_sessions = 1,
         ] {
             assert_eq!(with(change), 1);
         }

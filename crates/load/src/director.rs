@@ -7,7 +7,9 @@ use whimbrel_session::codec::QoS;
 
 use crate::clock;
 use crate::error::RunError;
-use crate::options::{Afterwards, Amount, Idle, Messages, Pace, Retained, Scenario, Storm};
+use crate::options::{
+    Afterwards, Amount, Idle, Messages, Offline, Pace, Retained, Scenario, Storm,
+};
 use crate::process::Usage;
 use crate::progress::{Progress, Stage};
 use crate::shared::{Live, Phase, Shared};
@@ -38,14 +40,21 @@ pub(crate) struct Timeline {
     pub(crate) usage_to: Usage,
     /// When all clients were ready.
     pub(crate) ready: u64,
-    /// When retained messages were stored.
+    /// Before and after what the measured part stands on: filters are subscribed to, or messages stored.
+    pub(crate) usage_unprepared: Usage,
+    pub(crate) usage_prepared: Usage,
+    /// When filters were begun to be subscribed to.
+    pub(crate) subscribe_start: u64,
+    /// When all filters were subscribed to.
+    pub(crate) subscribed: u64,
+    /// When messages were stored.
     pub(crate) stored: u64,
     /// The whole run's time was up.
     pub(crate) timed_out: bool,
     /// The broker let publishers wait in vain.
     pub(crate) stalled: bool,
-    /// Retained messages could not be cleared.
-    pub(crate) left_retained: bool,
+    /// Retained messages, or sessions, could not be cleared.
+    pub(crate) left_behind: bool,
 }
 
 /// Since when a publisher has waited in vain.
@@ -106,6 +115,7 @@ impl<'a> Director<'a> {
             Scenario::Idle(idle) => self.idle(idle)?,
             Scenario::Messages(messages) => self.messages(messages)?,
             Scenario::Retained(retained) => self.retained(retained)?,
+            Scenario::Offline(offline) => self.offline(offline)?,
         }
         Ok(self.timeline)
     }
@@ -144,6 +154,9 @@ impl<'a> Director<'a> {
 
     fn messages(&mut self, messages: &Messages) -> Result<(), RunError> {
         self.set_up()?;
+        if let Some(spread) = &self.shared.spread {
+            self.subscribe(spread.topics().into())?;
+        }
         let shared = self.shared;
         let warm_up = clock::nanos(shared.options.warm_up);
         let publishers = u64::from(messages.publishers);
@@ -200,12 +213,59 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
+    /// Lets clients with many filters subscribe to them.
+    fn subscribe(&mut self, filters: u64) -> Result<(), RunError> {
+        let shared = self.shared;
+        self.timeline.usage_unprepared = self.usage()?;
+        self.timeline.subscribe_start = shared.clock.nanos();
+        shared.enter(Phase::Subscribing);
+        let ended = self.wait(Stage::Subscribing, Patience::All, |live| {
+            live.subscribed.load(Relaxed) >= filters || live.failed.load(Relaxed) > 0
+        });
+        if let Some(failure) = shared.take_failure() {
+            return Err(failure);
+        }
+        if ended != Ended::Met {
+            return Err(RunError::SubscribingTimedOut {
+                made: shared.live.subscribed.load(Relaxed),
+                filters,
+                limit: self.deadline,
+            });
+        }
+        self.timeline.subscribed = shared.clock.nanos();
+        self.timeline.usage_prepared = self.usage()?;
+        Ok(())
+    }
+
     fn retained(&mut self, retained: &Retained) -> Result<(), RunError> {
         self.set_up()?;
-        let shared = self.shared;
-        let patience = Patience::WhileMoving(shared.options.stall);
         let publishers = u64::from(retained.publishers);
         let subscribers = u64::from(retained.subscribers);
+        let owed = u64::from(retained.messages) * subscribers;
+        self.store(publishers)?;
+        self.fetch(owed, subscribers)?;
+        if retained.afterwards == Afterwards::Clear {
+            self.clear(publishers);
+        }
+        Ok(())
+    }
+
+    fn offline(&mut self, offline: &Offline) -> Result<(), RunError> {
+        self.set_up()?;
+        // The broker may have a rest of the clients' leaving to do.
+        self.settle();
+        let sessions = u64::from(offline.sessions);
+        self.store(offline.publishers.into())?;
+        self.fetch(offline.messages.into(), sessions)?;
+        self.clear(sessions);
+        Ok(())
+    }
+
+    /// Lets messages be published that the broker keeps.
+    fn store(&mut self, publishers: u64) -> Result<(), RunError> {
+        let shared = self.shared;
+        let patience = Patience::WhileMoving(shared.options.stall);
+        self.timeline.usage_unprepared = self.usage()?;
         self.timeline.start = shared.clock.nanos();
         shared.enter(Phase::Running);
         let stored = self.wait(Stage::Storing, patience, |live| {
@@ -213,9 +273,17 @@ impl<'a> Director<'a> {
         });
         self.timeline.stalled = stored == Ended::Quiet;
         self.timeline.stored = shared.clock.nanos();
-        let owed = u64::from(retained.messages) * subscribers;
+        self.timeline.usage_prepared = self.usage()?;
+        Ok(())
+    }
+
+    /// Lets subscribers have what the broker keeps: so many messages of all of them.
+    fn fetch(&mut self, owed: u64, subscribers: u64) -> Result<(), RunError> {
+        let shared = self.shared;
+        let patience = Patience::WhileMoving(shared.options.stall);
         shared.live.owed.store(owed, Relaxed);
         let start = self.timeline.start;
+        shared.measure_from.store(shared.clock.nanos(), Relaxed);
         self.begin(Phase::Measuring)?;
         self.timeline.start = start;
         self.wait(Stage::Fetching, patience, |live| {
@@ -225,13 +293,16 @@ impl<'a> Director<'a> {
         self.mark_end()?;
         self.settle();
         shared.enter(Phase::Draining);
-        if retained.afterwards == Afterwards::Clear {
-            let cleared = self.wait(Stage::Clearing, patience, |live| {
-                live.cleared.load(Relaxed) >= publishers
-            });
-            self.timeline.left_retained = cleared != Ended::Met;
-        }
         Ok(())
+    }
+
+    /// Waits until so many clients have taken off the broker what they had left there.
+    fn clear(&mut self, clients: u64) {
+        let patience = Patience::WhileMoving(self.shared.options.stall);
+        let cleared = self.wait(Stage::Clearing, patience, |live| {
+            live.cleared.load(Relaxed) >= clients
+        });
+        self.timeline.left_behind = cleared != Ended::Met;
     }
 
     /// Waits until all clients have what they need.
@@ -372,6 +443,8 @@ impl Live {
     fn sum(&self) -> u64 {
         let counts = [
             &self.connected,
+            &self.ready,
+            &self.subscribed,
             &self.sent,
             &self.fresh,
             &self.acknowledged,

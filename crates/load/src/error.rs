@@ -53,6 +53,18 @@ pub enum RunError {
         /// The time that they had.
         limit: Duration,
     },
+    /// Not all filters were subscribed to in time.
+    #[error(
+        "{made} of {filters} subscriptions were made in {limit:?}; give it more time or fewer of them"
+    )]
+    SubscribingTimedOut {
+        /// Subscriptions that were.
+        made: u64,
+        /// Subscriptions that were to be.
+        filters: u64,
+        /// The time that they had.
+        limit: Duration,
+    },
     /// The system gave no thread or no poller.
     #[error("cannot start a thread for clients")]
     Thread(#[source] io::Error),

@@ -26,6 +26,8 @@ pub struct Findings {
     pub failed_connections: u64,
     /// Connections that ended before the run did.
     pub lost_connections: u64,
+    /// Sessions that were gone when their clients came back.
+    pub lost_sessions: u64,
     /// The first few of all of these, in words.
     pub examples: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl Findings {
         self.refused += other.refused;
         self.failed_connections += other.failed_connections;
         self.lost_connections += other.lost_connections;
+        self.lost_sessions += other.lost_sessions;
         let room = EXAMPLES_MAX.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }

@@ -3,8 +3,8 @@
 //! # What it is
 //!
 //! Thousands of small clients on a few threads, over the session engine of `whimbrel-session` and the sockets of
-//! `whimbrel-net`: storms of connections, idle ones, pairs, fan-in, fan-out, shared subscriptions and retained
-//! messages, in MQTT 3.1, 3.1.1 and 5.0, at every QoS.
+//! `whimbrel-net`: storms of connections, idle ones, pairs, fan-in, fan-out, shared subscriptions, many subscriptions,
+//! retained messages and messages for clients that are away, in MQTT 3.1, 3.1.1 and 5.0, at every QoS.
 //!
 //! # Why another one
 //!
@@ -25,6 +25,7 @@
 //!     size: 64,
 //!     amount: Amount::Messages(100_000),
 //!     pace: Pace::InFlight(100),
+//!     churn: None,
 //! });
 //! let options = Options::new("tcp://127.0.0.1:1883".parse()?, scenario);
 //! let report = whimbrel_load::run(&options, |_| {})?;
@@ -36,8 +37,8 @@
 //! # Contract
 //!
 //! - [`run`] blocks until the run is over, which [`Options::timeout`] bounds. What is missing then is in the report.
-//! - No client reconnects: one that loses its connection ends the run, and is a fault. So no message may come twice, at
-//!   any QoS.
+//! - No client reconnects, but for those of [`Offline`], which leave in order: one that loses its connection ends the run,
+//!   and is a fault. So no message may come twice, at any QoS.
 //! - In a closed loop a message has its place in the publisher's window until *every* receiver has it, at QoS 0 too. A
 //!   message that a later one has overtaken, or that did not come within [`Options::stall`], gives its place back.
 //! - Order is checked for each publisher at each subscriber. Among the members of a shared subscription the standard
@@ -62,23 +63,28 @@ pub use crate::error::{Gone, RunError};
 pub use crate::findings::Findings;
 pub use crate::meter::Percentiles;
 pub use crate::options::{
-    Afterwards, Amount, Idle, Messages, Options, OptionsError, PAYLOAD_BYTES_MIN, Pace, Retained,
-    Scenario, Shape, Storm,
+    Afterwards, Amount, Idle, Messages, Offline, Options, OptionsError, PAYLOAD_BYTES_MIN, Pace,
+    Retained, Scenario, Shape, Storm,
 };
 pub use crate::progress::{Progress, Stage};
 pub use crate::report::{
-    ConnectFigures, GeneratorFigures, ProcessFigures, Report, RetainedFigures, TrafficFigures,
+    ConnectFigures, GeneratorFigures, OfflineFigures, ProcessFigures, Report, RetainedFigures,
+    SubscriptionFigures, TrafficFigures,
 };
 pub use crate::run::run;
 
+mod addressee;
+mod churn;
 mod clock;
 mod conclude;
 mod director;
 mod error;
+mod filters;
 mod findings;
 mod idle;
 mod link;
 mod meter;
+mod offline;
 mod options;
 mod pacer;
 mod payload;
@@ -89,6 +95,8 @@ mod report;
 mod retained;
 mod run;
 mod shared;
+mod spread;
+mod store;
 mod storm;
 mod subscriber;
 mod tracker;

@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use whimbrel_net::{Address, TcpStream};
 use whimbrel_session::codec::{
     Connect, Disconnect, Limits, PublishRef, QoS, ReasonCode, SubscribeFilter, SubscriptionOptions,
 };
 use whimbrel_session::{
-    ClientConfig, ClientConnection, ClientEvent, Epoch, InboundPublish, SubscribeRequest, Tick,
-    TopicRef,
+    ClientConfig, ClientConnection, ClientEvent, Epoch, InboundPublish, RequestRefused,
+    SessionState, SubscribeRequest, Tick, TopicRef, UnsubscribeRequest,
 };
 
 use crate::clock::{self, Clock};
@@ -38,7 +38,12 @@ pub(crate) struct Link {
     armed: Option<Tick>,
     /// Somebody has found the output full: [`turn`](Self::turn) ends when it is empty.
     pub(crate) wants_output: bool,
+    /// What the last SUBACK granted: the lowest QoS, or the first refusal.
     granted: Option<ReasonCode>,
+    /// SUBACK and UNSUBACK that have come.
+    pub(crate) answers: u64,
+    /// CONNACK said that the broker has the session.
+    pub(crate) is_resumed: bool,
 }
 
 /// What a client does with what comes.
@@ -96,9 +101,22 @@ impl Link {
         clock: Clock,
         scratch: &RefCell<Vec<u8>>,
     ) -> Result<Self, Gone> {
+        Self::resume(options, connect, None, clock, scratch, &mut Ignore).await
+    }
+
+    /// Connects with what the client has of its session, and waits for CONNACK. Messages may come right behind it.
+    pub(crate) async fn resume(
+        options: &LinkOptions,
+        connect: Connect,
+        session: Option<SessionState<u64>>,
+        clock: Clock,
+        scratch: &RefCell<Vec<u8>>,
+        handler: &mut impl Handler,
+    ) -> Result<Self, Gone> {
         let stream = options.net.connect_tcp(&options.address).await?;
-        let mut connection = ClientConnection::new(Epoch(0), &options.config);
-        connection.connect(clock.tick(), connect, None)?;
+        let epoch = Epoch(session.is_some().into());
+        let mut connection = ClientConnection::new(epoch, &options.config);
+        connection.connect(clock.tick(), connect, session)?;
         let mut link = Self {
             stream,
             connection,
@@ -109,39 +127,73 @@ impl Link {
             armed: None,
             wants_output: false,
             granted: None,
+            answers: 0,
+            is_resumed: false,
         };
         while !link.connection.is_connected() {
-            link.turn(scratch, &mut Ignore).await?;
+            link.turn(scratch, handler).await?;
         }
         link.connection.release_memory();
         Ok(link)
     }
 
-    /// Subscribes and waits for SUBACK: the QoS that was granted. Messages may come before it.
+    /// Subscribes and waits for SUBACK: the lowest QoS that was granted. Messages may come before it.
     pub(crate) async fn subscribe(
         &mut self,
-        filter: &str,
+        filters: &[String],
         qos: QoS,
         scratch: &RefCell<Vec<u8>>,
         handler: &mut impl Handler,
     ) -> Result<QoS, Gone> {
-        let request = SubscribeRequest {
-            filters: vec![SubscribeFilter {
-                filter: filter.into(),
-                options: SubscriptionOptions::new(qos),
-            }],
-            ..SubscribeRequest::default()
-        };
         self.granted = None;
-        self.connection.subscribe(self.clock.tick(), request)?;
+        self.request_subscription(filters, qos)?;
         loop {
-            match self.granted {
-                Some(ReasonCode::Success) => return Ok(QoS::AtMostOnce),
-                Some(ReasonCode::GrantedQos1) => return Ok(QoS::AtLeastOnce),
-                Some(ReasonCode::GrantedQos2) => return Ok(QoS::ExactlyOnce),
-                Some(reason) => return Err(Gone::NotSubscribed(reason)),
+            match self.granted()? {
+                Some(granted) => return Ok(granted),
                 None => self.turn(scratch, handler).await?,
             }
+        }
+    }
+
+    /// Puts SUBSCRIBE into the output.
+    pub(crate) fn request_subscription(
+        &mut self,
+        filters: &[String],
+        qos: QoS,
+    ) -> Result<(), RequestRefused> {
+        let filter = |filter: &String| SubscribeFilter {
+            filter: filter.as_str().into(),
+            options: SubscriptionOptions::new(qos),
+        };
+        let request = SubscribeRequest {
+            filters: filters.iter().map(filter).collect(),
+            ..SubscribeRequest::default()
+        };
+        self.connection.subscribe(self.clock.tick(), request)?;
+        Ok(())
+    }
+
+    /// Puts UNSUBSCRIBE into the output.
+    pub(crate) fn request_end_of_subscription(
+        &mut self,
+        filter: &str,
+    ) -> Result<(), RequestRefused> {
+        let request = UnsubscribeRequest {
+            filters: vec![filter.into()],
+            ..UnsubscribeRequest::default()
+        };
+        self.connection.unsubscribe(self.clock.tick(), request)?;
+        Ok(())
+    }
+
+    /// What the last SUBACK granted, if one has come since the last SUBSCRIBE was waited for.
+    pub(crate) fn granted(&self) -> Result<Option<QoS>, Gone> {
+        match self.granted {
+            None => Ok(None),
+            Some(ReasonCode::Success) => Ok(Some(QoS::AtMostOnce)),
+            Some(ReasonCode::GrantedQos1) => Ok(Some(QoS::AtLeastOnce)),
+            Some(ReasonCode::GrantedQos2) => Ok(Some(QoS::ExactlyOnce)),
+            Some(reason) => Err(Gone::NotSubscribed(reason)),
         }
     }
 
@@ -171,6 +223,23 @@ impl Link {
         let written = std::future::poll_fn(|context| self.poll_write(context));
         // The connection is over either way.
         let _ = timeout(CLOSE_TIMEOUT, written).await;
+    }
+
+    /// Sends DISCONNECT and waits until the broker has closed the connection, as it has to [MQTT-3.14.4-2] and does once
+    /// it knows that the client is away. Returns what the client keeps of its session.
+    pub(crate) async fn leave(mut self) -> Result<Option<SessionState<u64>>, Gone> {
+        self.connection.disconnect(Disconnect::default())?;
+        let left = async {
+            std::future::poll_fn(|context| self.poll_write(context)).await?;
+            let mut rest = [0; 256];
+            // What a broker still sends to who has left is of no interest, nor how exactly it closes.
+            while matches!(self.stream.read(&mut rest).await, Ok(1..)) {}
+            Ok::<(), Gone>(())
+        };
+        if let Ok(left) = timeout(LEAVE_TIMEOUT, left).await {
+            left?;
+        }
+        Ok(self.connection.into_state())
     }
 
     fn poll_turn(
@@ -300,7 +369,10 @@ impl Link {
                     Some(token)
                 }
                 ClientEvent::SubAck(ack) => {
-                    self.granted = ack.codes().next();
+                    self.answers += 1;
+                    let refused = ack.codes().find(|reason| reason.is_error());
+                    let lowest = || ack.codes().min_by_key(|reason| reason.as_u8());
+                    self.granted = refused.or_else(lowest);
                     None
                 }
                 ClientEvent::ConnAck(connected) => {
@@ -308,13 +380,17 @@ impl Link {
                     if reason.is_error() {
                         return Err(Gone::Refused(reason));
                     }
+                    self.is_resumed = connected.connack.session_present;
                     None
                 }
                 ClientEvent::Disconnected(disconnect) => {
                     return Err(Gone::Disconnected(disconnect.reason));
                 }
                 ClientEvent::Auth(_) => return Err(Gone::Authentication),
-                ClientEvent::UnsubAck(_) => None,
+                ClientEvent::UnsubAck(_) => {
+                    self.answers += 1;
+                    None
+                }
             };
             if let Some(token) = token {
                 self.connection.ack(tick, token, ReasonCode::Success)?;
@@ -353,3 +429,5 @@ const OUTPUT_HIGH: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_TIMEOUT_MILLIS: u64 = 30_000;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A broker that has not closed by then is taken to know all the same that the client has left.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@ use whimbrel_session::codec::{ProtocolVersion, QoS};
 
 use crate::payload::HEADER_BYTES;
 use crate::process;
+use crate::spread::Spread;
 
 /// What is to be loaded, and how.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub enum Scenario {
     Messages(Messages),
     /// Publishes retained messages and fetches them all by one subscription.
     Retained(Retained),
+    /// Publishes to sessions whose clients are away, and lets these come back for it.
+    Offline(Offline),
 }
 
 /// A storm of connections.
@@ -99,6 +102,9 @@ pub struct Messages {
     pub amount: Amount,
     /// How fast.
     pub pace: Pace,
+    /// Subscriptions that one client more makes and ends each second while messages are sent: of filters with
+    /// wildcards that match none of them. `None` for no such client.
+    pub churn: Option<f64>,
 }
 
 /// Who receives what.
@@ -112,6 +118,12 @@ pub enum Shape {
     FanOut,
     /// As fan-in, but the subscribers share their subscription: each message is for one of them.
     Shared,
+    /// Each subscriber has filters with wildcards of its own, a third each as `x/c/k/+`, `x/c/k/#` and `+/c/k/v`, and each
+    /// message matches one filter of all.
+    Subscriptions {
+        /// Filters of each subscriber.
+        each: u32,
+    },
 }
 
 /// When there are enough messages.
@@ -151,6 +163,23 @@ pub struct Retained {
     pub in_flight: u16,
     /// What happens to them afterwards.
     pub afterwards: Afterwards,
+}
+
+/// Messages for sessions whose clients are away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offline {
+    /// Messages for all sessions together.
+    pub messages: u32,
+    /// Clients that publish them.
+    pub publishers: u32,
+    /// Clients that leave a session with one subscription, and come back when all is published.
+    pub sessions: u32,
+    /// The QoS of publications and subscriptions, 1 or 2.
+    pub qos: QoS,
+    /// Bytes of each payload, [`PAYLOAD_BYTES_MIN`] at least.
+    pub size: usize,
+    /// Unacknowledged messages of each publisher.
+    pub in_flight: u16,
 }
 
 /// What happens to retained messages after a run.
@@ -193,6 +222,15 @@ pub enum OptionsError {
     /// Pairs are as many of both.
     #[error("pairs have as many publishers as subscribers")]
     UnevenPairs,
+    /// Each topic has one publisher, so there are no more publishers than topics.
+    #[error("there are more publishers than topics: {topics}")]
+    IdlePublishers {
+        /// Topics that there are.
+        topics: u32,
+    },
+    /// At QoS 0 nothing has to be kept for who is away [MQTT-4.5.0-1].
+    #[error("for clients that are away messages are kept at QoS 1 and 2 only")]
+    OfflineQos,
     /// Before MQTT 5 there is no password alone.
     #[error("a password needs a user name before MQTT 5")]
     PasswordAlone,
@@ -256,6 +294,7 @@ impl Options {
             Scenario::Idle(idle) => clients("clients", idle.clients),
             Scenario::Messages(messages) => messages.check(),
             Scenario::Retained(retained) => retained.check(),
+            Scenario::Offline(offline) => offline.check(),
         }
     }
 
@@ -265,10 +304,14 @@ impl Options {
             Scenario::Connect(storm) => storm.clients.into(),
             Scenario::Idle(idle) => idle.clients.into(),
             Scenario::Messages(messages) => {
-                u64::from(messages.publishers) + u64::from(messages.subscribers)
+                let churning = u64::from(messages.churn.is_some());
+                u64::from(messages.publishers) + u64::from(messages.subscribers) + churning
             }
             Scenario::Retained(retained) => {
                 u64::from(retained.publishers) + u64::from(retained.subscribers)
+            }
+            Scenario::Offline(offline) => {
+                u64::from(offline.publishers) + u64::from(offline.sessions)
             }
         }
     }
@@ -281,7 +324,10 @@ impl Options {
                 amount: Amount::Duration(duration),
                 ..
             }) => *duration,
-            Scenario::Connect(_) | Scenario::Messages(_) | Scenario::Retained(_) => Duration::ZERO,
+            Scenario::Connect(_)
+            | Scenario::Messages(_)
+            | Scenario::Retained(_)
+            | Scenario::Offline(_) => Duration::ZERO,
         };
         let default = TIMEOUT
             .saturating_add(self.warm_up)
@@ -301,8 +347,10 @@ impl Scenario {
                 Shape::FanIn => "fan-in",
                 Shape::FanOut => "fan-out",
                 Shape::Shared => "shared",
+                Shape::Subscriptions { .. } => "subscriptions",
             },
             Self::Retained(_) => "retained",
+            Self::Offline(_) => "offline",
         }
     }
 }
@@ -311,8 +359,18 @@ impl Messages {
     /// How many subscribers each message is for.
     pub(crate) fn receivers(&self) -> u32 {
         match self.shape {
-            Shape::Pairs | Shape::Shared => 1,
+            Shape::Pairs | Shape::Shared | Shape::Subscriptions { .. } => 1,
             Shape::FanIn | Shape::FanOut => self.subscribers,
+        }
+    }
+
+    /// Where messages go, when each is for one of many clients.
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        match self.shape {
+            Shape::Subscriptions { each } => {
+                Some(Spread::new(self.subscribers, each, self.publishers))
+            }
+            Shape::Pairs | Shape::FanIn | Shape::FanOut | Shape::Shared => None,
         }
     }
 
@@ -331,10 +389,16 @@ impl Messages {
         if self.shape == Shape::Pairs && self.publishers != self.subscribers {
             return Err(OptionsError::UnevenPairs);
         }
-        if self.shape != Shape::Pairs {
+        if let Shape::Subscriptions { each } = self.shape {
+            in_range("subscriptions of a client", each.into(), 1, FILTERS_MAX)?;
+            let filters = u64::from(self.subscribers) * u64::from(each);
+            in_range("subscriptions", filters, 1, FILTERS_MAX)?;
+            check_publishers(self.publishers, self.subscribers * each)?;
+        } else if self.shape != Shape::Pairs {
             let pairs = u64::from(self.publishers) * u64::from(self.subscribers);
             in_range("publishers times subscribers", pairs, 1, TRACKERS_MAX)?;
         }
+        self.churn.map_or(Ok(()), check_rate)?;
         check_size(self.size)?;
         if let Amount::Messages(messages) = self.amount {
             let most = u64::from(self.publishers) * u64::from(u32::MAX);
@@ -355,7 +419,7 @@ impl Retained {
     fn check(&self) -> Result<(), OptionsError> {
         clients("publishers", self.publishers)?;
         clients("subscribers", self.subscribers)?;
-        in_range("messages", self.messages.into(), 1, RETAINED_MAX)?;
+        in_range("messages", self.messages.into(), 1, KEPT_MAX)?;
         let marks = u64::from(self.messages) * u64::from(self.subscribers);
         in_range("messages times subscribers", marks, 1, MARKS_MAX)?;
         in_range(
@@ -366,6 +430,37 @@ impl Retained {
         )?;
         check_size(self.size)
     }
+}
+
+impl Offline {
+    /// Where messages go.
+    pub(crate) fn spread(&self) -> Spread {
+        Spread::new(self.sessions, 1, self.publishers)
+    }
+
+    fn check(&self) -> Result<(), OptionsError> {
+        clients("publishers", self.publishers)?;
+        clients("sessions", self.sessions)?;
+        in_range("messages", self.messages.into(), 1, KEPT_MAX)?;
+        in_range(
+            "messages in flight",
+            self.in_flight.into(),
+            1,
+            u16::MAX.into(),
+        )?;
+        check_publishers(self.publishers, self.sessions)?;
+        if self.qos == QoS::AtMostOnce {
+            return Err(OptionsError::OfflineQos);
+        }
+        check_size(self.size)
+    }
+}
+
+fn check_publishers(publishers: u32, topics: u32) -> Result<(), OptionsError> {
+    if publishers > topics {
+        return Err(OptionsError::IdlePublishers { topics });
+    }
+    Ok(())
 }
 
 fn clients(what: &'static str, count: u32) -> Result<(), OptionsError> {
@@ -404,7 +499,10 @@ const CLIENTS_MAX: u64 = 1_000_000;
 const TRACKERS_MAX: u64 = 10_000_000;
 /// Places in the windows of all publishers: 256 MB.
 const SLOTS_MAX: u64 = 64 * 1024 * 1024;
-const RETAINED_MAX: u64 = 100_000_000;
+/// Messages that a broker keeps for a run.
+const KEPT_MAX: u64 = 100_000_000;
+/// Filters of all clients, and a tracker for each: 400 MB.
+const FILTERS_MAX: u64 = 10_000_000;
 /// Bits for what each subscriber has got: 125 MB.
 const MARKS_MAX: u64 = 1_000_000_000;
 /// The largest remaining length [MQTT-2.1.4] without a topic of any length.
@@ -431,6 +529,7 @@ mod tests {
             size: 64,
             amount: Amount::Messages(10),
             pace: Pace::InFlight(100),
+            churn: None,
         }
     }
 
@@ -488,6 +587,39 @@ mod tests {
                 "{rate}"
             );
         }
+    }
+
+    #[test]
+    fn there_are_no_publishers_without_a_topic() {
+        let scenario = |publishers| {
+            Scenario::Messages(Messages {
+                shape: Shape::Subscriptions { each: 3 },
+                publishers,
+                subscribers: 2,
+                ..messages()
+            })
+        };
+        assert_eq!(check(scenario(6)), Ok(()));
+        assert_eq!(
+            check(scenario(7)),
+            Err(OptionsError::IdlePublishers { topics: 6 })
+        );
+    }
+
+    #[test]
+    fn for_who_is_away_nothing_is_kept_at_qos_0() {
+        let offline = |qos| {
+            check(Scenario::Offline(Offline {
+                messages: 10,
+                publishers: 1,
+                sessions: 2,
+                qos,
+                size: 64,
+                in_flight: 10,
+            }))
+        };
+        assert_eq!(offline(QoS::AtMostOnce), Err(OptionsError::OfflineQos));
+        assert_eq!(offline(QoS::AtLeastOnce), Ok(()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) fn pace(shared: &Shared) {
         return;
     }
     process::sharpen_timers();
-    while *shared.phase.borrow() == Phase::Setup {
+    while *shared.phase.borrow() < Phase::Running {
         clock::pause(SETUP_PAUSE);
     }
     match &shared.options.scenario {
@@ -41,7 +41,10 @@ pub(crate) fn pace(shared: &Shared) {
                 }
             });
         }
-        Scenario::Messages(_) | Scenario::Idle(_) | Scenario::Retained(_) => {}
+        Scenario::Messages(_)
+        | Scenario::Idle(_)
+        | Scenario::Retained(_)
+        | Scenario::Offline(_) => {}
     }
 }
 
@@ -49,7 +52,7 @@ fn has_rate(scenario: &Scenario) -> bool {
     match scenario {
         Scenario::Messages(messages) => matches!(messages.pace, Pace::Rate(_)),
         Scenario::Connect(storm) => storm.rate.is_some(),
-        Scenario::Idle(_) | Scenario::Retained(_) => false,
+        Scenario::Idle(_) | Scenario::Retained(_) | Scenario::Offline(_) => false,
     }
 }
 

@@ -34,17 +34,19 @@ pub struct Progress {
 pub enum Stage {
     /// Clients connect.
     Connecting,
+    /// Clients with many filters subscribe.
+    Subscribing,
     /// Messages are sent that are not measured.
     WarmingUp,
     /// What is measured goes on.
     Measuring,
-    /// Retained messages are published.
+    /// Retained messages are published, or messages for clients that are away.
     Storing,
-    /// Retained messages are fetched.
+    /// These are fetched.
     Fetching,
     /// What is under way may arrive.
     Draining,
-    /// Retained messages are taken off the broker.
+    /// Retained messages or sessions are taken off the broker.
     Clearing,
 }
 
@@ -77,6 +79,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connecting => "connecting",
+            Self::Subscribing => "subscribing",
             Self::WarmingUp => "warming up",
             Self::Measuring => "measuring",
             Self::Storing => "storing",

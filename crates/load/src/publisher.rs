@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{
     FanOut, FanOutBuffer, Payload, PublishProperties, PublishSource, ReasonCode,
 };
@@ -14,6 +15,7 @@ use crate::link::{Handler, Link};
 use crate::options::{Messages, Pace, Scenario};
 use crate::payload::Header;
 use crate::shared::{Phase, Shared, due_at};
+use crate::spread::Spread;
 use crate::worker::Worker;
 
 /// Publishes until there is enough, and stays until the run is over.
@@ -33,6 +35,7 @@ pub(crate) async fn publish(worker: Rc<Worker>, number: u32) {
         quota: messages.quota(number).unwrap_or(u64::from(u32::MAX)),
         next: 0,
         is_done: false,
+        topic: String::new(),
         buffer: FanOutBuffer::new(),
     };
     match publisher.run(&mut link).await {
@@ -53,6 +56,8 @@ struct Publisher<'a> {
     next: u32,
     /// It has said that it sends no more.
     is_done: bool,
+    /// Of the message at hand, where it is by the message.
+    topic: String,
     buffer: FanOutBuffer,
 }
 
@@ -83,7 +88,7 @@ impl Publisher<'_> {
         let window = &shared.windows[self.number as usize];
         loop {
             let pause = match *phase.borrow_and_update() {
-                Phase::Setup => Pause::Woken,
+                Phase::Setup | Phase::Subscribing => Pause::Woken,
                 Phase::Running | Phase::Measuring => self.fill(link)?,
                 Phase::Draining => {
                     self.finish();
@@ -109,12 +114,6 @@ impl Publisher<'_> {
             // An acknowledgement has come meanwhile: no reason to send one message where a batch is due soon.
             return Ok(Pause::Woken);
         }
-        let source = PublishSource {
-            topic: shared.topic(self.number),
-            properties: PublishProperties::EMPTY,
-            payload: Payload::Borrowed(&[]),
-            message_expiry_secs: None,
-        };
         let options = PublishOptions {
             qos: self.messages.qos,
             retain: false,
@@ -147,8 +146,10 @@ impl Publisher<'_> {
             };
             let mut message = FanOut::new(
                 PublishSource {
+                    topic: name_topic(shared, self.number, self.next, &mut self.topic),
+                    properties: PublishProperties::EMPTY,
                     payload: Payload::Borrowed(template.fill_in(header)),
-                    ..source
+                    message_expiry_secs: None,
                 },
                 &mut self.buffer,
             );
@@ -197,6 +198,23 @@ impl Publisher<'_> {
         if !std::mem::replace(&mut self.is_done, true) {
             self.worker.shared.live.done.fetch_add(1, Relaxed);
         }
+    }
+}
+
+/// The topic of a message, written into `name` where it is by the message.
+fn name_topic<'a>(
+    shared: &'a Shared,
+    publisher: u32,
+    sequence: u32,
+    name: &'a mut String,
+) -> &'a TopicName {
+    let spread = shared.spread.as_ref();
+    match spread.and_then(|spread| spread.target(publisher, sequence)) {
+        Some(target) => {
+            Spread::name_topic(&shared.base, target, name);
+            TopicName::new(name).expect("the prefix was checked, and digits are no wildcards")
+        }
+        None => shared.topic(publisher),
     }
 }
 

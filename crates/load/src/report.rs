@@ -26,8 +26,12 @@ pub struct Report {
     pub connect: ConnectFigures,
     /// Messages, where the scenario sends some.
     pub traffic: Option<TrafficFigures>,
+    /// Subscriptions, where the scenario is about them or some are made and ended beside.
+    pub subscriptions: Option<SubscriptionFigures>,
     /// Retained messages, where the scenario is about them.
     pub retained: Option<RetainedFigures>,
+    /// Messages for clients that are away, where the scenario is about them.
+    pub offline: Option<OfflineFigures>,
     /// The process that was asked for.
     pub process: Option<ProcessFigures>,
     /// This tool itself.
@@ -126,6 +130,54 @@ pub struct RetainedFigures {
     pub fetch: Percentiles,
 }
 
+/// How clients with many filters subscribed, and how subscriptions came and went beside the messages.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SubscriptionFigures {
+    /// Filters of all clients with many of them.
+    pub filters: u64,
+    /// From the first SUBSCRIBE with 100 of them to the last SUBACK.
+    pub subscribe_secs: f64,
+    /// Filters a second.
+    pub subscribed_per_sec: f64,
+    /// Subscriptions a second that one client was to make and end while messages were sent.
+    pub churn_rate: Option<f64>,
+    /// Those that it did, over the whole time that messages were sent.
+    pub churned: u64,
+    /// The same a second.
+    pub churned_per_sec: f64,
+}
+
+/// How messages were stored for clients that were away, and fetched by them.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct OfflineFigures {
+    /// Messages for all sessions.
+    pub messages: u32,
+    /// Clients that published them.
+    pub publishers: u32,
+    /// Clients that were away.
+    pub sessions: u32,
+    /// QoS of publications and subscriptions.
+    pub qos: u8,
+    /// Bytes of a payload.
+    pub size: usize,
+    /// From the first publication until all were taken.
+    pub stored_secs: f64,
+    /// Messages stored a second.
+    pub stored_per_sec: f64,
+    /// From PUBLISH to PUBACK or PUBCOMP.
+    pub acknowledged: Option<Percentiles>,
+    /// Messages that came, each counted once.
+    pub drained: u64,
+    /// From when clients began to come back to the last message.
+    pub drain_secs: f64,
+    /// Messages a second.
+    pub drained_per_sec: f64,
+    /// From when a client began to come back to its last message.
+    pub drain: Percentiles,
+}
+
 /// What a process used while it was measured.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
@@ -142,6 +194,10 @@ pub struct ProcessFigures {
     pub cpu_us_per_publish: Option<f64>,
     /// Microseconds of CPU for each connection of a storm.
     pub cpu_us_per_connection: Option<f64>,
+    /// Microseconds of CPU for each filter that was subscribed to, before messages were sent.
+    pub cpu_us_per_subscription: Option<f64>,
+    /// Microseconds of CPU for each message that was stored: retained, or for a client that was away.
+    pub cpu_us_per_stored_message: Option<f64>,
     /// Resident memory before the first connection, in bytes.
     pub rss_before_bytes: u64,
     /// Resident memory with all clients connected, in bytes.
@@ -150,6 +206,12 @@ pub struct ProcessFigures {
     pub rss_after_bytes: u64,
     /// What it grew by for each connection, in bytes, up to when all were connected.
     pub rss_bytes_per_connection: f64,
+    /// The same at the end, of connections that have been idle for a while.
+    pub rss_bytes_per_idle_connection: Option<f64>,
+    /// What it grew by for each filter that was subscribed to, in bytes, all clients being connected.
+    pub rss_bytes_per_subscription: Option<f64>,
+    /// What it grew by for each message that was stored, in bytes, all publishers being connected.
+    pub rss_bytes_per_stored_message: Option<f64>,
 }
 
 /// What this tool itself used.
@@ -192,11 +254,17 @@ impl fmt::Display for Report {
                 connect.connected, connect.secs, connect.per_sec
             ),
         )?;
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.fmt_rows(f)?;
+        }
         if let Some(traffic) = &self.traffic {
             traffic.fmt_rows(f)?;
         }
         if let Some(retained) = &self.retained {
             retained.fmt_rows(f)?;
+        }
+        if let Some(offline) = &self.offline {
+            offline.fmt_rows(f)?;
         }
         if let Some(process) = &self.process {
             process.fmt_rows(f)?;
@@ -249,15 +317,18 @@ impl Report {
     fn times(&self) -> impl Iterator<Item = (&'static str, Percentiles)> {
         let traffic = self.traffic.as_ref();
         let retained = self.retained.as_ref();
+        let offline = self.offline.as_ref();
         let acknowledged = traffic
             .and_then(|traffic| traffic.acknowledged)
-            .or(retained.and_then(|retained| retained.acknowledged));
+            .or(retained.and_then(|retained| retained.acknowledged))
+            .or(offline.and_then(|offline| offline.acknowledged));
         [
             ("connect", Some(self.connect.time)),
             ("latency", traffic.map(|traffic| traffic.latency)),
             ("acknowledged", acknowledged),
             ("send delay", traffic.and_then(|traffic| traffic.send_delay)),
             ("fetch all", retained.map(|retained| retained.fetch)),
+            ("drain", offline.map(|offline| offline.drain)),
         ]
         .into_iter()
         .filter_map(|(what, times)| Some((what, times?)))
@@ -324,12 +395,67 @@ impl RetainedFigures {
     }
 }
 
+impl SubscriptionFigures {
+    fn fmt_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.filters > 0 {
+            row(
+                f,
+                "subscribed",
+                format_args!(
+                    "{} filters: {:.3} s, {:.0}/s",
+                    self.filters, self.subscribe_secs, self.subscribed_per_sec
+                ),
+            )?;
+        }
+        let Some(rate) = self.churn_rate else {
+            return Ok(());
+        };
+        row(
+            f,
+            "churn",
+            format_args!(
+                "{} subscriptions made and ended, {:.0}/s of {rate}/s",
+                self.churned, self.churned_per_sec
+            ),
+        )
+    }
+}
+
+impl OfflineFigures {
+    fn fmt_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        row(
+            f,
+            "stored",
+            format_args!(
+                "{} by {} publishers for {} sessions at QoS {}, {} bytes: {:.3} s, {:.0}/s",
+                self.messages,
+                self.publishers,
+                self.sessions,
+                self.qos,
+                self.size,
+                self.stored_secs,
+                self.stored_per_sec
+            ),
+        )?;
+        row(
+            f,
+            "drained",
+            format_args!(
+                "{}: {:.3} s, {:.0}/s",
+                self.drained, self.drain_secs, self.drained_per_sec
+            ),
+        )
+    }
+}
+
 impl ProcessFigures {
     fn fmt_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let each = [
             (self.cpu_us_per_delivery, "delivery"),
             (self.cpu_us_per_publish, "publish"),
             (self.cpu_us_per_connection, "connection"),
+            (self.cpu_us_per_subscription, "subscription"),
+            (self.cpu_us_per_stored_message, "stored message"),
         ];
         let each = each
             .into_iter()
@@ -344,16 +470,25 @@ impl ProcessFigures {
                 each.collect::<String>()
             ),
         )?;
+        let each = [
+            (self.rss_bytes_per_idle_connection, "idle connection"),
+            (self.rss_bytes_per_subscription, "subscription"),
+            (self.rss_bytes_per_stored_message, "stored message"),
+        ];
+        let each = each
+            .into_iter()
+            .filter_map(|(bytes, what)| Some(format!(", {:.0} bytes a {what}", bytes?)));
         let mebibytes = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
         row(
             f,
             "broker memory",
             format_args!(
-                "{:.1} MiB before, {:.1} connected, {:.1} after; {:.0} bytes a connection",
+                "{:.1} MiB before, {:.1} connected, {:.1} after; {:.0} bytes a connection{}",
                 mebibytes(self.rss_before_bytes),
                 mebibytes(self.rss_connected_bytes),
                 mebibytes(self.rss_after_bytes),
-                self.rss_bytes_per_connection
+                self.rss_bytes_per_connection,
+                each.collect::<String>()
             ),
         )
     }

@@ -14,19 +14,22 @@ use crate::error::{Gone, RunError};
 use crate::link::LinkOptions;
 use crate::options::{Options, Pace, Scenario, Shape};
 use crate::payload::splitmix;
+use crate::spread::Spread;
 use crate::tracker::Tracker;
 use crate::window::Window;
 
 /// How far a run is. Each phase begins for all clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Clients connect and subscribe.
+    /// Clients connect and subscribe; those with many filters connect.
     Setup,
+    /// Clients with many filters subscribe.
+    Subscribing,
     /// They do what they are here for.
     Running,
-    /// The same, and it counts. For retained messages: they are fetched.
+    /// The same, and it counts. For messages that are kept: they are fetched.
     Measuring,
-    /// Nothing new is sent; what is under way may arrive. For retained messages: they are cleared.
+    /// Nothing new is sent; what is under way may arrive. For messages that are kept: what is left of them goes.
     Draining,
     /// Clients disconnect.
     Closing,
@@ -42,8 +45,10 @@ pub(crate) struct Shared {
     pub(crate) run: u32,
     /// What all topics of the run begin with, without a slash at the end.
     pub(crate) base: String,
-    /// The topic of each publisher; one for all where they share it.
+    /// The topic of each publisher; one for all where they share it, and none where it is by the message.
     topics: Vec<TopicNameBuf>,
+    /// Which is the topic of a message, where each is for one of many clients.
+    pub(crate) spread: Option<Spread>,
     /// Of each publisher.
     pub(crate) windows: Vec<Window>,
     /// What the members of the shared subscription have got together, of each publisher.
@@ -80,11 +85,15 @@ pub(crate) struct Live {
     pub(crate) fresh: AtomicU64,
     /// Messages of QoS 1 and 2 that are acknowledged to the end, or refused.
     pub(crate) acknowledged: AtomicU64,
-    /// Publishers that have sent all they were to send; retained messages are acknowledged too.
+    /// Publishers that have sent all they were to send; what the broker keeps is acknowledged too.
     pub(crate) done: AtomicU64,
-    /// Subscribers that have all retained messages.
+    /// Filters that clients with many of them have subscribed to.
+    pub(crate) subscribed: AtomicU64,
+    /// Subscriptions that were made and ended beside the messages.
+    pub(crate) churned: AtomicU64,
+    /// Subscribers that have all that was kept for them.
     pub(crate) fetched: AtomicU64,
-    /// Publishers that have cleared their retained messages.
+    /// Clients that have taken off the broker what they had left there.
     pub(crate) cleared: AtomicU64,
     /// Subscriptions that were granted a lower QoS than they asked for.
     pub(crate) granted_less: AtomicU64,
@@ -97,7 +106,7 @@ impl Shared {
         let run = (splitmix(&mut state) >> 32) as u32;
         let base = format!("{}/{run:08x}", options.topic_prefix);
         let (mut topics, mut windows, mut group) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut payload_bytes, mut in_flight) = (0, u16::MAX);
+        let (mut payload_bytes, mut in_flight, mut spread) = (0, u16::MAX, None);
         match &options.scenario {
             Scenario::Messages(messages) => {
                 let publishers = 0..messages.publishers;
@@ -116,14 +125,21 @@ impl Shared {
                 }
                 let topic_numbers = match messages.shape {
                     Shape::FanOut => 0..1,
+                    Shape::Subscriptions { .. } => 0..0,
                     Shape::Pairs | Shape::FanIn | Shape::Shared => publishers,
                 };
+                spread = messages.spread();
                 topics = topic_numbers.map(|number| name(&base, number)).collect();
                 payload_bytes = messages.size;
             }
             Scenario::Retained(retained) => {
                 payload_bytes = retained.size;
                 in_flight = retained.in_flight;
+            }
+            Scenario::Offline(offline) => {
+                payload_bytes = offline.size;
+                in_flight = offline.in_flight;
+                spread = Some(offline.spread());
             }
             Scenario::Connect(_) | Scenario::Idle(_) => {}
         }
@@ -135,6 +151,7 @@ impl Shared {
             run,
             base,
             topics,
+            spread,
             windows,
             group,
             phase: watch::Sender::new(Phase::Setup),
@@ -149,7 +166,7 @@ impl Shared {
         }
     }
 
-    /// The topic of a publisher.
+    /// The topic of a publisher; not where it is by the message.
     pub(crate) fn topic(&self, publisher: u32) -> &TopicName {
         let topic = self.topics.get(publisher as usize).or(self.topics.first());
         topic.expect("a scenario with publishers has topics")
@@ -164,6 +181,15 @@ impl Shared {
         connect.keep_alive_secs = options.keep_alive_secs;
         connect.user_name = options.user_name.as_deref().map(Into::into);
         connect.password = options.password.clone().map(Into::into);
+        connect
+    }
+
+    /// CONNECT of a client whose session outlives its connection.
+    pub(crate) fn connect_to_stay(&self, kind: char, number: u32) -> Connect {
+        let mut connect = self.connect(kind, number);
+        connect.clean_start = false;
+        // Before MQTT 5 there is nothing to say how long.
+        connect.properties.session_expiry_secs = SESSION_EXPIRY_SECS;
         connect
     }
 
@@ -209,6 +235,8 @@ pub(crate) fn due_at(start: u64, rate: f64, index: u64) -> u64 {
 
 /// Members of a group are never in step: what one has and another has not yet is a gap of the group.
 const GROUP_GAPS_MAX: usize = 65_536;
+/// Longer than any run: sessions that a run could not end go by themselves.
+const SESSION_EXPIRY_SECS: u32 = 24 * 60 * 60;
 /// Fixed header, lengths, packet id, properties and the last level of a topic.
 const PACKET_OVERHEAD_MAX: usize = 4_096;
 

@@ -29,7 +29,7 @@ pub(crate) async fn subscribe(worker: Rc<Worker>, number: u32) {
     let subscribed = {
         // SUBSCRIBE is part of the set-up, and bounded as that is.
         let _permit = worker.connecting.acquire().await;
-        link.subscribe(&filter, messages.qos_sub, &worker.scratch, &mut receiver)
+        link.subscribe(&[filter], messages.qos_sub, &worker.scratch, &mut receiver)
             .await
     };
     match subscribed {
@@ -73,7 +73,7 @@ fn filter(shared: &Shared, shape: Shape, number: u32) -> String {
     let base = &shared.base;
     match shape {
         Shape::Pairs | Shape::FanOut => shared.topic(number).as_str().to_owned(),
-        Shape::FanIn => format!("{base}/+"),
+        Shape::FanIn | Shape::Subscriptions { .. } => format!("{base}/+"),
         Shape::Shared => format!("$share/g{:08x}/{base}/+", shared.run),
     }
 }
@@ -98,7 +98,9 @@ impl<'a> Receiver<'a> {
     fn new(worker: &'a Worker, messages: &Messages, number: u32) -> Self {
         let (first_publisher, publishers) = match messages.shape {
             Shape::Pairs => (number, 1),
-            Shape::FanIn | Shape::FanOut | Shape::Shared => (0, messages.publishers),
+            Shape::FanIn | Shape::FanOut | Shape::Shared | Shape::Subscriptions { .. } => {
+                (0, messages.publishers)
+            }
         };
         Self {
             worker,

@@ -17,7 +17,9 @@ use crate::meter::Meter;
 use crate::options::{Options, Scenario};
 use crate::payload::{HEADER_BYTES, Template};
 use crate::shared::{Phase, Shared};
-use crate::{idle, process, publisher, retained, storm, subscriber};
+use crate::{
+    churn, filters, idle, offline, process, publisher, retained, store, storm, subscriber,
+};
 
 /// What the clients of one thread share.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Worker {
         let (size, in_parallel) = match &options.scenario {
             Scenario::Messages(messages) => (messages.size, options.connecting_max),
             Scenario::Retained(retained) => (retained.size, options.connecting_max),
+            Scenario::Offline(offline) => (offline.size, options.connecting_max),
             Scenario::Connect(storm) => (HEADER_BYTES, storm.parallelism as usize),
             Scenario::Idle(_) => (HEADER_BYTES, options.connecting_max),
         };
@@ -120,10 +123,19 @@ impl Worker {
             }
             Scenario::Messages(messages) => {
                 for number in self.share(options, messages.subscribers) {
-                    tasks.spawn_local(subscriber::subscribe(Rc::clone(self), number));
+                    if self.shared.spread.is_some() {
+                        tasks.spawn_local(filters::subscribe(Rc::clone(self), number));
+                    } else {
+                        tasks.spawn_local(subscriber::subscribe(Rc::clone(self), number));
+                    }
                 }
                 for number in self.share(options, messages.publishers) {
                     tasks.spawn_local(publisher::publish(Rc::clone(self), number));
+                }
+                if let Some(rate) = messages.churn
+                    && self.index == 0
+                {
+                    tasks.spawn_local(churn::churn(Rc::clone(self), rate));
                 }
             }
             Scenario::Retained(retained) => {
@@ -131,7 +143,15 @@ impl Worker {
                     tasks.spawn_local(retained::fetch(Rc::clone(self), number));
                 }
                 for number in self.share(options, retained.publishers) {
-                    tasks.spawn_local(retained::publish(Rc::clone(self), number));
+                    tasks.spawn_local(store::publish(Rc::clone(self), number));
+                }
+            }
+            Scenario::Offline(offline) => {
+                for number in self.share(options, offline.sessions) {
+                    tasks.spawn_local(offline::come_back(Rc::clone(self), number));
+                }
+                for number in self.share(options, offline.publishers) {
+                    tasks.spawn_local(store::publish(Rc::clone(self), number));
                 }
             }
         }
@@ -145,8 +165,12 @@ impl Worker {
 
     /// Connects a client of a run that needs all of its clients: without this one, the run is over.
     pub(crate) async fn connect(&self, kind: char, number: u32) -> Option<Link> {
+        self.connect_with(self.shared.connect(kind, number)).await
+    }
+
+    /// The same with a CONNECT of the client's own.
+    pub(crate) async fn connect_with(&self, connect: Connect) -> Option<Link> {
         let _permit = self.connecting.acquire().await.ok()?;
-        let connect = self.shared.connect(kind, number);
         let client = connect.client_id.clone();
         let from = self.shared.clock.nanos();
         match self.open(connect, from).await {

@@ -100,6 +100,18 @@ fn every_scenario_is_clean_against_the_broker_of_the_same_binary() {
         &["shared", "-m", "500", "-V", "3.1.1", "-i", "5"],
         &["shared", "-d", "0.3", "--warm-up", "0.1", "--threads", "2"],
         &["retained", "--messages", "100", "-q", "1"],
+        &["subscriptions", "--clients", "5", "-m", "500", "-q", "1"],
+        &[
+            "subscriptions",
+            "--filters",
+            "30",
+            "-d",
+            "0.3",
+            "--churn",
+            "500",
+        ],
+        &["offline", "--messages", "500", "--sessions", "7"],
+        &["offline", "--messages", "100", "-q", "2", "-V", "3.1.1"],
     ] {
         let (code, stdout, stderr) = bench(&[arguments, &[url.as_str()]].concat());
         assert_eq!(code, 0, "{arguments:?}: {stdout}{stderr}");

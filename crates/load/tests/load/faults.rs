@@ -6,8 +6,8 @@ use whimbrel_broker::topic::{SubscriptionFilter, TopicName};
 use whimbrel_broker::{Access, Authorizer, Broker, BrokerConfig, ClientInfo};
 use whimbrel_load::codec::QoS;
 use whimbrel_load::{
-    Afterwards, Amount, Gone, Idle, Messages, Options, Pace, Report, Retained, RunError, Scenario,
-    Shape, Storm, run,
+    Afterwards, Amount, Gone, Idle, Messages, Offline, Options, Pace, Report, Retained, RunError,
+    Scenario, Shape, Storm, run,
 };
 
 use crate::proxy::{Fault, proxy};
@@ -309,6 +309,79 @@ fn retained_messages_that_are_lost_repeated_or_corrupt_are_found() {
         assert_eq!(counts(&report), expected, "{fault:?}: {report}");
         assert!(!report.is_clean());
     }
+}
+
+#[test]
+fn what_goes_wrong_among_many_subscriptions_is_found() {
+    // One filter of each client and one publisher: the tenth message has others of its topic behind it.
+    let scenario = || {
+        Scenario::Messages(Messages {
+            qos: QoS::AtMostOnce,
+            amount: Amount::Messages(100),
+            ..messages(Shape::Subscriptions { each: 1 }, 1, 2)
+        })
+    };
+    for (fault, expected) in [
+        (Fault::None, [0, 0, 0, 0, 0]),
+        (Fault::Drop, [1, 0, 0, 0, 0]),
+        (Fault::Duplicate, [0, 1, 0, 0, 0]),
+        (Fault::Swap, [0, 0, 1, 0, 0]),
+        (Fault::Flip, [1, 0, 0, 1, 0]),
+        (Fault::Misroute, [1, 0, 0, 0, 1]),
+    ] {
+        let report = with_fault(fault, scenario(), |_| {});
+        assert_eq!(counts(&report), expected, "{fault:?}: {report}");
+        assert_eq!(report.is_clean(), fault == Fault::None);
+    }
+}
+
+#[test]
+fn what_goes_wrong_with_messages_for_who_was_away_is_found() {
+    let scenario = || {
+        Scenario::Offline(Offline {
+            messages: 100,
+            publishers: 1,
+            sessions: 2,
+            qos: QoS::AtLeastOnce,
+            size: 64,
+            in_flight: 10,
+        })
+    };
+    for (fault, expected) in [
+        (Fault::None, [0, 0, 0, 0, 0]),
+        (Fault::Drop, [1, 0, 0, 0, 0]),
+        (Fault::Duplicate, [0, 1, 0, 0, 0]),
+        (Fault::Swap, [0, 0, 1, 0, 0]),
+        (Fault::Flip, [1, 0, 0, 1, 0]),
+        (Fault::Misroute, [1, 0, 0, 0, 1]),
+    ] {
+        let report = with_fault(fault, scenario(), |_| {});
+        assert_eq!(counts(&report), expected, "{fault:?}: {report}");
+        assert_eq!(report.is_clean(), fault == Fault::None);
+    }
+    let report = with_fault(Fault::Close, scenario(), |_| {});
+    assert_eq!(report.findings.lost_connections, 1, "{report}");
+    assert!(report.findings.lost > 0, "{report}");
+}
+
+#[test]
+fn a_session_that_is_not_kept_is_found() {
+    let mut config = BrokerConfig::default();
+    config.core.session_expiry_secs_max = 0;
+    let server = Server::with(config);
+    let scenario = Scenario::Offline(Offline {
+        messages: 20,
+        publishers: 1,
+        sessions: 2,
+        qos: QoS::AtLeastOnce,
+        size: 64,
+        in_flight: 10,
+    });
+    let mut options = options(server.address, scenario);
+    options.stall = Duration::from_millis(500);
+    let report = run(&options, |_| {}).expect("it runs");
+    assert_eq!(report.findings.lost_sessions, 2, "{report}");
+    assert_eq!(report.findings.lost, 20, "{report}");
 }
 
 #[test]

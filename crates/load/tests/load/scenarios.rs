@@ -5,8 +5,8 @@ use std::time::Duration;
 use whimbrel_broker::BrokerConfig;
 use whimbrel_load::codec::{ProtocolVersion, QoS};
 use whimbrel_load::{
-    Afterwards, Amount, Gone, Idle, Messages, Options, Pace, Report, Retained, RunError, Scenario,
-    Shape, Storm, run,
+    Afterwards, Amount, Gone, Idle, Messages, Offline, Options, Pace, Report, Retained, RunError,
+    Scenario, Shape, Storm, run,
 };
 
 use crate::server::Server;
@@ -23,6 +23,7 @@ pub(crate) fn messages(shape: Shape, publishers: u32, subscribers: u32) -> Messa
         size: 64,
         amount: Amount::Messages(1_000),
         pace: Pace::InFlight(20),
+        churn: None,
     }
 }
 
@@ -255,6 +256,116 @@ fn retained_messages_are_all_fetched_and_then_cleared() {
         let report = clean(&options(server.address, retained(Afterwards::Clear)));
         assert_eq!(report.warnings, [""; 0]);
     }
+}
+
+#[test]
+fn each_message_reaches_one_of_many_subscriptions_at_every_qos_and_version() {
+    let server = Server::start();
+    for version in [
+        ProtocolVersion::V31,
+        ProtocolVersion::V311,
+        ProtocolVersion::V5,
+    ] {
+        for qos in QOS {
+            // More than there is room for in one SUBSCRIBE, and more messages than filters.
+            let scenario = Scenario::Messages(Messages {
+                qos,
+                qos_sub: qos,
+                ..messages(Shape::Subscriptions { each: 110 }, 3, 5)
+            });
+            let mut options = options(server.address, scenario);
+            options.version = version;
+            let report = clean(&options);
+            assert_eq!(report.traffic.expect("messages").delivered, 1_000);
+            let subscriptions = report.subscriptions.expect("subscriptions");
+            assert_eq!(subscriptions.filters, 550);
+            assert!(subscriptions.subscribed_per_sec > 0.0);
+            assert_eq!(subscriptions.churn_rate, None);
+        }
+    }
+}
+
+#[test]
+fn subscriptions_come_and_go_beside_the_messages() {
+    let server = Server::start();
+    for shape in [Shape::Subscriptions { each: 9 }, Shape::Pairs] {
+        let scenario = Scenario::Messages(Messages {
+            amount: Amount::Duration(Duration::from_millis(500)),
+            churn: Some(400.0),
+            ..messages(shape, 3, 3)
+        });
+        let report = clean(&options(server.address, scenario));
+        assert_eq!(report.connect.connected, 7);
+        let subscriptions = report.subscriptions.expect("subscriptions");
+        // 200 are due; the last of them may have been under way.
+        assert!((150..=201).contains(&subscriptions.churned), "{report}");
+    }
+}
+
+#[test]
+fn who_was_away_gets_everything_and_its_session_is_ended() {
+    let server = Server::start();
+    for version in [
+        ProtocolVersion::V31,
+        ProtocolVersion::V311,
+        ProtocolVersion::V5,
+    ] {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let scenario = Scenario::Offline(Offline {
+                messages: 1_000,
+                publishers: 3,
+                sessions: 7,
+                qos,
+                size: 100,
+                in_flight: 10,
+            });
+            let mut options = options(server.address, scenario);
+            options.version = version;
+            let report = clean(&options);
+            assert_eq!(report.warnings, [""; 0]);
+            let figures = report.offline.expect("messages for who was away");
+            assert_eq!((figures.drained, figures.drain.count), (1_000, 7));
+            assert!(figures.stored_per_sec > 0.0 && figures.drained_per_sec > 0.0);
+            assert_eq!(figures.acknowledged.expect("above QoS 0").count, 1_000);
+            // Ten clients: those that come back are not counted again.
+            assert_eq!(report.connect.connected, 10);
+        }
+    }
+}
+
+#[test]
+fn what_subscriptions_and_stored_messages_cost_is_told_where_the_system_does() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let server = Server::start();
+    let of = |scenario| {
+        let mut options = options(server.address, scenario);
+        options.pid = Some(std::process::id());
+        clean(&options).process.expect("asked for")
+    };
+    let shape = Shape::Subscriptions { each: 500 };
+    let process = of(Scenario::Messages(messages(shape, 2, 4)));
+    assert!(process.cpu_us_per_subscription.expect("filters") > 0.0);
+    assert!(process.rss_bytes_per_subscription.is_some());
+    assert_eq!(process.cpu_us_per_stored_message, None);
+    let process = of(Scenario::Offline(Offline {
+        messages: 2_000,
+        publishers: 2,
+        sessions: 2,
+        qos: QoS::AtLeastOnce,
+        size: 200,
+        in_flight: 100,
+    }));
+    assert!(process.cpu_us_per_stored_message.expect("messages") > 0.0);
+    assert!(process.rss_bytes_per_stored_message.is_some());
+    assert!(process.cpu_us_per_delivery.expect("deliveries") > 0.0);
+    let process = of(Scenario::Idle(Idle {
+        clients: 5,
+        duration: Duration::from_millis(20),
+    }));
+    assert!(process.rss_bytes_per_idle_connection.is_some());
+    assert_eq!(process.rss_bytes_per_subscription, None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use whimbrel_conformance::Target;
 use whimbrel_load::codec::{ProtocolVersion, QoS};
 use whimbrel_load::net::Address;
 use whimbrel_load::{
-    Afterwards, Amount, Idle, Messages, Options, Pace, Retained, Scenario, Shape, Storm,
+    Afterwards, Amount, Idle, Messages, Offline, Options, Pace, Retained, Scenario, Shape, Storm,
 };
 
 use super::amounts::{Count, Rate, Seconds};
@@ -34,8 +34,12 @@ enum BenchCommand {
     FanOut(FanOutArguments),
     /// Many publishers, and members of a shared subscription
     Shared(SharedArguments),
+    /// Clients with many filters each, and messages of which each matches one of them all
+    Subscriptions(SubscriptionsArguments),
     /// Store retained messages, and fetch them all by one subscription
     Retained(RetainedArguments),
+    /// Store messages for clients that are away, and let these come back for them
+    Offline(OfflineArguments),
 }
 
 #[derive(Args, Debug)]
@@ -142,6 +146,63 @@ struct SharedArguments {
 
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
+struct SubscriptionsArguments {
+    /// Clients that subscribe
+    #[arg(long, value_name = "N", default_value = "100")]
+    clients: Count,
+
+    /// Filters of each, a third each as x/c/k/+, x/c/k/# and +/c/k/v
+    #[arg(long, value_name = "N", default_value = "100")]
+    filters: Count,
+
+    /// Publishers, each to topics of all clients
+    #[arg(long, value_name = "N", default_value = "4")]
+    publishers: Count,
+
+    #[command(flatten)]
+    traffic: TrafficArguments,
+
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+struct OfflineArguments {
+    /// Messages for all sessions together
+    #[arg(long, value_name = "N", default_value = "10000")]
+    messages: Count,
+
+    /// Clients that store them
+    #[arg(long, value_name = "N", default_value = "4")]
+    publishers: Count,
+
+    /// Clients that leave a session and come back
+    #[arg(long, value_name = "N", default_value = "10")]
+    sessions: Count,
+
+    /// Messages of each publisher without their acknowledgement
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    in_flight: u16,
+
+    /// QoS of publications and subscriptions
+    #[arg(short, long, value_name = "QOS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    qos: u8,
+
+    /// Bytes of a payload, 24 or more: it has number, time and checksum in it
+    #[arg(short, long, value_name = "BYTES", default_value = "64")]
+    size: Bytes,
+
+    /// Report lost messages, and do not fail because of them
+    #[arg(long)]
+    allow_loss: bool,
+
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 struct RetainedArguments {
     /// Retained messages, each on a topic of its own
     #[arg(long, value_name = "N", default_value = "10000")]
@@ -213,6 +274,10 @@ struct TrafficArguments {
     /// Messages of each publisher that not all of their receivers have: a closed loop [default: 100]
     #[arg(short, long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u16).range(1..))]
     in_flight: Option<u16>,
+
+    /// Subscriptions with wildcards that one client more makes and ends each second beside the messages
+    #[arg(long, value_name = "R")]
+    churn: Option<Rate>,
 }
 
 #[derive(Args, Debug)]
@@ -351,6 +416,26 @@ impl BenchArguments {
                 let traffic = &arguments.traffic;
                 traffic.options(Shape::Shared, clients, &arguments.common)
             }
+            BenchCommand::Subscriptions(arguments) => {
+                let clients = (arguments.publishers, arguments.clients);
+                let each = arguments.filters.as_u32();
+                let traffic = &arguments.traffic;
+                traffic.options(Shape::Subscriptions { each }, clients, &arguments.common)
+            }
+            BenchCommand::Offline(arguments) => {
+                let offline = Offline {
+                    messages: arguments.messages.as_u32(),
+                    publishers: arguments.publishers.as_u32(),
+                    sessions: arguments.sessions.as_u32(),
+                    qos: qos(arguments.qos),
+                    size: arguments.size.as_limit(),
+                    in_flight: arguments.in_flight,
+                };
+                let common = &arguments.common;
+                let (mut options, output) = common.options(Scenario::Offline(offline))?;
+                options.allow_loss = arguments.allow_loss;
+                Ok((options, output))
+            }
             BenchCommand::Retained(arguments) => {
                 let payload = &arguments.payload;
                 let retained = Retained {
@@ -399,6 +484,7 @@ impl TrafficArguments {
                 (Some(Rate(rate)), _) => Pace::Rate(rate),
                 (None, in_flight) => Pace::InFlight(in_flight.unwrap_or(IN_FLIGHT)),
             },
+            churn: self.churn.map(|Rate(rate)| rate),
         };
         let (mut options, output) = common.options(Scenario::Messages(messages))?;
         options.warm_up = self.warm_up.0;
