@@ -6,10 +6,10 @@ use bytes::Bytes;
 use whimbrel_session::codec::ReasonCode;
 use whimbrel_session::codec::topic::{ByteStr, TopicFilterBuf, TopicNameBuf};
 
+use crate::bundle::{Bundle, Done, Handed, Spare};
 use crate::index::Matched;
 use crate::journal::Load;
-use crate::publications::{Publications, Spare};
-use crate::record::{Position, QueueId, Record};
+use crate::record::Record;
 use crate::{ConnectionKey, GroupId, Message, MsgId, SessionKey, SessionRef, ShardId};
 
 /// Effects of the steps since they were last drained. Drained by the owner of the shard, once a turn.
@@ -62,10 +62,10 @@ impl ShardMessage {
     #[must_use]
     pub fn cost(&self) -> usize {
         match &self.0 {
-            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => {
+            Hop::Publish { message, .. } | Hop::Handout { message, .. } => {
                 message.size() + size_of::<Self>()
             }
-            Hop::Publications(publications) => publications.cost(),
+            Hop::Bundle(bundle) => bundle.cost(),
             _ => 0,
         }
     }
@@ -74,12 +74,13 @@ impl ShardMessage {
     #[must_use]
     pub fn payloads(&self) -> Vec<Bytes> {
         match &self.0 {
-            Hop::Publish { message, .. } | Hop::GroupDeliver { message, .. } => {
+            Hop::Publish { message, .. } | Hop::Handout { message, .. } => {
                 vec![message.payload()]
             }
-            Hop::Publications(publications) => publications
+            Hop::Bundle(bundle) => bundle
                 .iter()
-                .map(|publication| Bytes::copy_from_slice(publication.parts.payload))
+                .filter_map(|said| said.parts().map(|parts| parts.payload))
+                .map(Bytes::copy_from_slice)
                 .collect(),
             _ => Vec::new(),
         }
@@ -94,19 +95,14 @@ impl ShardMessage {
 
 #[derive(Debug)]
 pub(crate) enum Hop {
-    /// Messages for the subscribers and groups of the receiving shard.
-    Publications(Box<Publications>),
-    /// One that goes by itself.
+    /// Messages and answers, as they are usually said.
+    Bundle(Box<Bundle>),
+    /// A message for the subscribers and groups of the receiving shard that goes by itself.
     Publish {
         message: Message,
         matched: Arc<Matched>,
         publisher: Option<SessionRef>,
         obligation: Option<ObligationId>,
-    },
-    /// The answer to a `Publish` with an obligation: stored, or refused for want of room.
-    Stored {
-        obligation: ObligationId,
-        reason: ReasonCode,
     },
     /// A session joins a shared subscription that the receiving shard owns, or changes its options.
     GroupJoin {
@@ -133,24 +129,10 @@ pub(crate) enum Hop {
         member: SessionRef,
         status: MemberStatus,
     },
-    /// A message for a member of a group.
-    GroupDeliver {
-        group: GroupId,
-        sequence: Position,
-        /// The group's queue in the journal, if the message is in it.
-        queue: Option<QueueId>,
-        member: SessionKey,
-        /// It was chosen because it is connected: if it no longer is, somebody else may be.
-        to_connected: bool,
-        message: Message,
-    },
-    /// What became of a `GroupDeliver`.
-    GroupDone {
-        group: GroupId,
-        sequence: Position,
-        member: SessionRef,
-        outcome: GroupOutcome,
-    },
+    /// A message for a member of a group that goes by itself, or to a member here.
+    Handout { handed: Handed, message: Message },
+    /// What became of one, of a shard to itself.
+    Done(Done),
     /// A message that was routed again by a broker that started is released: nobody need remember who had it.
     Released { message: MsgId },
     /// Bytes of costed messages that the sender of this has processed.

@@ -20,6 +20,7 @@
 //! [`CoreLimits`] bounds every queue, table and cache; each drop is counted by [`DropCause`].
 
 mod backlog;
+mod bundle;
 mod config;
 mod effects;
 mod holders;
@@ -31,7 +32,6 @@ mod map;
 mod match_cache;
 mod message;
 mod placement;
-mod publications;
 mod pump;
 mod queue;
 mod record;

@@ -10,6 +10,7 @@ use super::obligation::OnCommit;
 use super::session::SharedSubscription;
 use super::source::Source;
 use super::{Env, Shard};
+use crate::bundle::{Bundle, Done, Handed, Said};
 use crate::effects::{GroupName, GroupOutcome, Hop, MemberStatus};
 use crate::queue::{GroupOrigin, Outgoing, SubscriptionIds};
 use crate::record::{Form, GroupRecord, Position, Record};
@@ -75,14 +76,13 @@ impl Shard {
         self.hand_out(env, id);
     }
 
-    pub(super) fn group_done(
-        &mut self,
-        env: Env<'_>,
-        id: GroupId,
-        sequence: Position,
-        member: SessionRef,
-        outcome: GroupOutcome,
-    ) {
+    pub(super) fn group_done(&mut self, env: Env<'_>, done: Done) {
+        let Done {
+            group: id,
+            sequence,
+            member,
+            outcome,
+        } = done;
         match self.with_group(id, |group| group.done(sequence, member, outcome)) {
             Some(Answered::Lost) => self.stats.count_drop(DropCause::NoMember),
             Some(Answered::TooLarge) => self.stats.count_drop(DropCause::TooLarge),
@@ -233,17 +233,21 @@ impl Shard {
         let queue = found.and_then(|group| group.queue_id);
         let queue = queue.filter(|_| queued.is_recorded);
         let message = queued.message;
-        self.send(
-            member.shard,
-            Hop::GroupDeliver {
+        let handed = Handed {
+            origin: GroupOrigin {
                 group,
                 sequence,
                 queue,
-                member: member.key,
-                to_connected,
-                message,
             },
-        );
+            member: member.key,
+            to_connected,
+        };
+        let parts = message.parts();
+        if member.shard != self.id && Bundle::takes(&parts, 0) {
+            self.say(member.shard, &Said::Handout(parts, handed));
+        } else {
+            self.send(member.shard, Hop::Handout { handed, message });
+        }
     }
 
     pub(super) fn open_group(&mut self, name: &GroupName) -> GroupId {
@@ -385,14 +389,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn group_deliver(
-        &mut self,
-        env: Env<'_>,
-        origin: GroupOrigin,
-        member: SessionKey,
-        to_connected: bool,
-        message: Message,
-    ) {
+    pub(super) fn group_deliver(&mut self, env: Env<'_>, handed: Handed, message: Message) {
+        let Handed {
+            origin,
+            member,
+            to_connected,
+        } = handed;
         let GroupOrigin {
             group, sequence, ..
         } = origin;
@@ -532,14 +534,16 @@ impl Shard {
             shard: self.id,
             key: member,
         };
-        self.send(
-            group.owner,
-            Hop::GroupDone {
-                group,
-                sequence,
-                member,
-                outcome,
-            },
-        );
+        let done = Done {
+            group,
+            sequence,
+            member,
+            outcome,
+        };
+        if group.owner == self.id {
+            self.send(self.id, Hop::Done(done));
+        } else {
+            self.say(group.owner, &Said::Done(done));
+        }
     }
 }

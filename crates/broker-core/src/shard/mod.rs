@@ -41,16 +41,15 @@ use self::route::{FanOutJob, OwedCredit, Target};
 use self::session::Session;
 use self::source::SourceBuffers;
 use self::subscribers::LocalFilter;
+use crate::bundle::{Bundle, Said, Spare, Stored};
 use crate::effects::{GroupName, Hop};
 use crate::index::Matched;
 use crate::map::{self, Map};
 use crate::match_cache::MatchCache;
-use crate::publications::{Publication, Publications, Spare};
-use crate::queue::GroupOrigin;
 use crate::timers::Timers;
 use crate::{
-    ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, MsgId, Now,
-    Position, QueueId, Record, SessionKey, ShardId, ShardMessage, ShardStats,
+    ConnectionKey, CoreConfig, Effects, Event, FilterId, Forward, GroupId, Index, Message, MsgId,
+    Now, Position, QueueId, Record, SessionKey, ShardId, ShardMessage, ShardStats,
 };
 
 pub use self::authenticate::AuthenticationAnswer;
@@ -95,9 +94,9 @@ pub struct Shard {
     commits: Commits,
     /// Bytes under way to each other shard.
     windows: Vec<usize>,
-    /// The place in the effects of the messages that were last said to each other shard, if nothing else was said since.
+    /// The place in the effects of what was last said to each other shard, if more can be added there.
     filling: Vec<Option<usize>>,
-    /// Emptied memory for such messages. At most [`SPARES_KEPT`].
+    /// Emptied memory for it. At most [`SPARES_KEPT`].
     spares: Vec<Spare>,
     /// Connections whose next PUBLISH waits for a window or a job.
     blocked: Vec<ConnectionKey>,
@@ -251,7 +250,7 @@ impl Shard {
     pub fn handle_message(&mut self, env: Env<'_>, from: ShardId, message: ShardMessage) {
         let cost = message.cost();
         match message.0 {
-            Hop::Publications(publications) => self.route_publications(env, from, publications),
+            Hop::Bundle(bundle) => self.open_bundle(env, from, bundle),
             hop => {
                 let jobs = self.jobs.len();
                 self.handle_hop(env, from, hop);
@@ -370,7 +369,7 @@ impl Shard {
 
     fn handle_hop(&mut self, env: Env<'_>, from: ShardId, hop: Hop) {
         match hop {
-            Hop::Publications(publications) => self.route_publications(env, from, publications),
+            Hop::Bundle(bundle) => self.open_bundle(env, from, bundle),
             Hop::Publish {
                 message,
                 matched,
@@ -386,7 +385,6 @@ impl Shard {
                     obligation,
                 );
             }
-            Hop::Stored { obligation, reason } => self.fulfil(env, obligation, reason),
             Hop::GroupJoin {
                 group,
                 member,
@@ -421,34 +419,13 @@ impl Shard {
                 member,
                 status,
             } => self.group_member(env, group, member, status),
-            Hop::GroupDeliver {
-                group,
-                sequence,
-                queue,
-                member,
-                to_connected,
-                message,
-            } => {
-                let origin = GroupOrigin {
-                    group,
-                    sequence,
-                    queue,
-                };
-                self.group_deliver(env, origin, member, to_connected, message);
-            }
-            Hop::GroupDone {
-                group,
-                sequence,
-                member,
-                outcome,
-            } => self.group_done(env, group, sequence, member, outcome),
+            Hop::Handout { handed, message } => self.group_deliver(env, handed, message),
+            Hop::Done(done) => self.group_done(env, done),
             Hop::Released { message } => {
                 self.known.remove(&message);
             }
             Hop::Credit { bytes, spare } => {
-                if spare.0.is_some() && self.spares.len() < SPARES_KEPT {
-                    self.spares.push(spare);
-                }
+                self.keep_spare(spare);
                 let window = &mut self.windows[from.index()];
                 debug_assert!(*window >= bytes, "more credit than was used");
                 *window = window.saturating_sub(bytes);
@@ -472,16 +449,20 @@ impl Shard {
         self.effects.forward.push(forward);
     }
 
-    /// Adds a message for another shard to those that were last said to it, or begins anew.
-    fn send_publication(&mut self, to: ShardId, publication: &Publication<'_>) {
-        self.windows[to.index()] += publication.cost();
+    /// Says something to another shard together with what was last said to it, where there is room.
+    fn say(&mut self, to: ShardId, said: &Said<'_>) {
         if let Some(filling) = self.filling_for(to) {
-            return filling.push(publication);
+            let cost = filling.push(said);
+            self.windows[to.index()] += cost;
+            return;
         }
-        let spare = self.spares.pop().unwrap_or_default();
-        let mut publications = spare.0.unwrap_or_default();
-        publications.push(publication);
-        let message = ShardMessage(Hop::Publications(publications));
+        let mut bundle = self
+            .spares
+            .pop()
+            .and_then(|spare| spare.0)
+            .unwrap_or_default();
+        self.windows[to.index()] += bundle.push(said);
+        let message = ShardMessage(Hop::Bundle(bundle));
         let forward = Forward { to, message };
         if mutant!(ShardOrderBroken) {
             return self.effects.forward.insert(0, forward);
@@ -490,16 +471,55 @@ impl Shard {
         self.effects.forward.push(forward);
     }
 
-    /// What was last said to a shard, if that is messages and there is room for more.
-    fn filling_for(&mut self, to: ShardId) -> Option<&mut Publications> {
+    fn keep_spare(&mut self, spare: Spare) {
+        if spare.0.is_some() && self.spares.len() < SPARES_KEPT {
+            self.spares.push(spare);
+        }
+    }
+
+    /// What was last said to a shard, if there is room for more in it.
+    fn filling_for(&mut self, to: ShardId) -> Option<&mut Bundle> {
         // It is gone once the effects were drained; what stands in its place is for somebody else, or was noted too.
         let place = self.filling[to.index()]?;
         let forward = self.effects.forward.get_mut(place)?;
         match &mut forward.message.0 {
-            Hop::Publications(publications) if forward.to == to => {
-                Some(&mut **publications).filter(|publications| publications.has_room())
+            Hop::Bundle(bundle) if forward.to == to => {
+                Some(&mut **bundle).filter(|bundle| bundle.has_room())
             }
             _ => None,
+        }
+    }
+
+    /// Takes what another shard said, and gives its memory back with its credit.
+    fn open_bundle(&mut self, env: Env<'_>, from: ShardId, mut bundle: Box<Bundle>) {
+        let mut owed = 0;
+        for said in bundle.iter() {
+            let jobs = self.jobs.len();
+            match said {
+                Said::Publication(publication) => self.route_publication(env, from, &publication),
+                Said::Handout(parts, handed) => {
+                    self.group_deliver(env, handed, Message::new(&parts));
+                }
+                Said::Done(done) => self.group_done(env, done),
+                Said::Stored(Stored { obligation, reason }) => {
+                    self.fulfil(env, obligation, reason);
+                }
+            }
+            // A member of a group may be a subscriber too: nothing overtakes.
+            self.hear_itself(env);
+            let cost = said.cost();
+            owed += self.defer_credit(jobs, from, cost).unwrap_or(cost);
+        }
+        bundle.clear();
+        let spare = Spare(Some(bundle));
+        if owed > 0 {
+            let credit = OwedCredit {
+                to: from,
+                bytes: owed,
+            };
+            self.give_credit(credit, spare);
+        } else {
+            self.keep_spare(spare);
         }
     }
 
@@ -628,7 +648,7 @@ pub struct Residue {
 /// The top byte of a message sequence is the shard.
 const SHARD_SHIFT: u32 = 56;
 
-/// Memory for messages to other shards that is kept while it is not in use; each has at most a few hundred KiB.
+/// Memory for what is said to other shards that is kept while it is not in use; each has at most a few hundred KiB.
 const SPARES_KEPT: usize = 8;
 
 /// Connections that get a turn in one step of the backlog.

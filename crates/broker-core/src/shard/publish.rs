@@ -14,10 +14,10 @@ use super::obligation::{Debt, InboundKey, OnCommit};
 use super::session::InboundMessage;
 use super::source::Source;
 use super::{Env, Shard};
+use crate::bundle::{Bundle, Publication, Said};
 use crate::effects::{CloseReason, Hop};
 use crate::index::{Keeping, Matched};
 use crate::message::MessageParts;
-use crate::publications::{Publication, Publications};
 use crate::{
     ConnectionKey, DropCause, Message, QueueId, Record, SessionKey, SessionRef, UnixMillis,
 };
@@ -400,7 +400,7 @@ impl Shard {
         publisher: Option<SessionRef>,
         obligation: Option<crate::effects::ObligationId>,
     ) {
-        let is_small = Publications::take(source.parts(), matched);
+        let is_small = Bundle::takes(source.parts(), matched.len());
         for shard in matched.shards.without(self.id).iter() {
             let stores = matched.durable.contains(shard);
             let obligation = obligation.filter(|_| stores);
@@ -412,7 +412,7 @@ impl Shard {
                     publisher,
                     obligation,
                 };
-                self.send_publication(shard, &publication);
+                self.say(shard, &Said::Publication(publication));
                 continue;
             }
             let hop = Hop::Publish {

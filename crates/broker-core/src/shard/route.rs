@@ -9,9 +9,9 @@ use super::obligation::OnCommit;
 use super::source::Source;
 use super::subscribers::Subscriber;
 use super::{Env, Shard};
-use crate::effects::{Hop, ObligationId};
+use crate::bundle::{Publication, Said, Spare, Stored};
+use crate::effects::ObligationId;
 use crate::index::Matches;
-use crate::publications::{Publications, Spare};
 use crate::queue::SubscriptionIds;
 use crate::{DropCause, FilterId, GroupId, Message, Record, SessionKey, SessionRef, ShardId};
 
@@ -125,36 +125,22 @@ impl Shard {
         self.keep_buffers(buffers);
     }
 
-    /// Takes messages that another shard matched, and gives their memory back with their credit.
-    pub(super) fn route_publications(
+    /// Takes a message that another shard matched, and that is not shared.
+    pub(super) fn route_publication(
         &mut self,
         env: Env<'_>,
         from: ShardId,
-        mut publications: Box<Publications>,
+        publication: &Publication<'_>,
     ) {
-        let mut done = 0;
-        for publication in publications.iter() {
-            let answer_to = publication.obligation.map(|obligation| AnswerTo {
-                shard: from,
-                obligation,
-            });
-            let jobs = self.jobs.len();
-            let mut buffers = self.take_buffers();
-            let mut source = Source::new(publication.parts, env.now.wall, &mut buffers);
-            let publisher = publication.publisher;
-            self.route_here(env, &mut source, publication.matches, publisher, answer_to);
-            self.keep_buffers(buffers);
-            // A member of a group that is here may be a subscriber too: nothing overtakes.
-            self.hear_itself(env);
-            let cost = publication.cost();
-            done += self.defer_credit(jobs, from, cost).unwrap_or(cost);
-        }
-        publications.clear();
-        let credit = OwedCredit {
-            to: from,
-            bytes: done,
-        };
-        self.give_credit(credit, Spare(Some(publications)));
+        let answer_to = publication.obligation.map(|obligation| AnswerTo {
+            shard: from,
+            obligation,
+        });
+        let mut buffers = self.take_buffers();
+        let mut source = Source::new(publication.parts, env.now.wall, &mut buffers);
+        let publisher = publication.publisher;
+        self.route_here(env, &mut source, publication.matches, publisher, answer_to);
+        self.keep_buffers(buffers);
     }
 
     /// What has become a job, where there were `jobs` before, is under way until the job is done: it gives the credit
@@ -325,7 +311,7 @@ impl Shard {
         if to == self.id {
             self.fulfil(env, obligation, reason);
         } else {
-            self.send(to, Hop::Stored { obligation, reason });
+            self.say(to, &Said::Stored(Stored { obligation, reason }));
         }
     }
 
