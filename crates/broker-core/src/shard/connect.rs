@@ -168,7 +168,7 @@ impl Shard {
             Endpoint::Wire(wire) => {
                 let pending = pending.unwrap_or_default();
                 let accept = Accept {
-                    resumed: pending.session_present.then(|| *state),
+                    resumed: pending.session_present.then_some(*state),
                     properties: ConnAckProperties {
                         assigned_client_id: pending.grants.client_id_assigned.then_some(client_id),
                         server_keep_alive_secs: pending.grants.server_keep_alive_secs,
