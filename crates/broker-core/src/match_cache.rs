@@ -14,6 +14,8 @@ pub(crate) struct MatchCache {
     half_max: usize,
     young: Map<TopicNameBuf, Entry>,
     old: Map<TopicNameBuf, Entry>,
+    /// What most topics of devices have that only report: one for all of them.
+    nobody: Arc<Matched>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +30,7 @@ impl MatchCache {
             half_max: topics_max / 2,
             young: crate::map::new(seed),
             old: crate::map::new(seed),
+            nobody: Arc::default(),
         }
     }
 
@@ -45,19 +48,32 @@ impl MatchCache {
             .map(|entry| &entry.matched)
     }
 
-    pub(crate) fn insert(&mut self, topic: &TopicName, generation: u64, matched: Arc<Matched>) {
-        if matched.len() > MATCHES_MAX {
-            return;
+    /// Keeps what was found at this `generation`, and shares it.
+    pub(crate) fn insert(
+        &mut self,
+        topic: &TopicName,
+        generation: u64,
+        matched: Matched,
+    ) -> Arc<Matched> {
+        let is_kept = matched.len() <= MATCHES_MAX;
+        let matched = if matched == *self.nobody {
+            Arc::clone(&self.nobody)
+        } else {
+            Arc::new(matched)
+        };
+        if !is_kept {
+            return matched;
         }
         let entry = Entry {
             generation,
-            matched,
+            matched: Arc::clone(&matched),
         };
         if let Some(known) = self.young.get_mut(topic) {
             *known = entry;
         } else {
             self.insert_entry(topic.to_owned(), entry);
         }
+        matched
     }
 
     fn insert_entry(&mut self, topic: TopicNameBuf, entry: Entry) {
@@ -74,3 +90,23 @@ impl MatchCache {
 
 /// Results with more holders than this are not kept: finding them costs little beside using them.
 const MATCHES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_that_nobody_wants_share_one_result() {
+        let mut cache = MatchCache::new(8, 0);
+        let [first, second] = ["a", "b"].map(|topic| TopicName::new(topic).expect("valid"));
+        let found = cache.insert(first, 1, Matched::default());
+        let other = cache.insert(second, 1, Matched::default());
+        assert!(Arc::ptr_eq(&found, &other));
+        assert!(
+            cache
+                .lookup(second, 1)
+                .is_some_and(|matched| matched.is_empty())
+        );
+        assert!(cache.lookup(second, 2).is_none(), "a filter has come since");
+    }
+}

@@ -426,9 +426,8 @@ impl Shard {
         if let Some(matched) = self.cache.lookup(topic, generation) {
             return Arc::clone(matched);
         }
-        let matched = Arc::new(env.index.matches(topic, &mut self.scratch));
-        self.cache.insert(topic, generation, Arc::clone(&matched));
-        matched
+        let matched = env.index.matches(topic, &mut self.scratch);
+        self.cache.insert(topic, generation, matched)
     }
 
     /// Whether clients may publish to this topic.
