@@ -1,12 +1,14 @@
 //! [`Message`]: an application message as one shared, versioned record image.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{PublishProperties, QoS};
 
 use crate::{MsgId, UnixMillis};
 
-/// An application message, as rings, queues and the retained tree hold it: one `Bytes`, shared by
+/// An application message, as rings, queues and the retained tree hold it: one allocation, shared by
 /// all of them, in the layout that a journal writes.
 ///
 /// | offset | bytes | field |
@@ -24,7 +26,7 @@ use crate::{MsgId, UnixMillis};
 ///
 /// Integers are little-endian. The property image is the publisher's, without topic alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message(pub(crate) Bytes);
+pub struct Message(pub(crate) Arc<[u8]>);
 
 /// What a [`Message`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -51,22 +53,30 @@ impl Message {
     pub fn new(parts: &MessageParts<'_>) -> Self {
         let topic = parts.topic.as_str().as_bytes();
         let properties = parts.properties.as_bytes();
-        let mut image =
-            BytesMut::with_capacity(HEADER + topic.len() + properties.len() + parts.payload.len());
-        image.put_u8(LAYOUT_VERSION);
-        image.put_u8(parts.qos as u8 | if parts.retain { RETAIN_BIT } else { 0 });
-        // A topic name has at most 65,535 bytes [MQTT-4.7.3-3], and properties fit in a packet.
-        image.put_u16_le(u16::try_from(topic.len()).unwrap_or(u16::MAX));
-        image.put_u32_le(u32::try_from(properties.len()).unwrap_or(u32::MAX));
-        image.put_u64_le(parts.id.sequence);
-        image.put_u32_le(parts.id.incarnation);
-        image.put_u16_le(parts.id.node);
-        image.put_u16_le(0);
-        image.put_u64_le(parts.expires_at.0);
-        image.put_slice(topic);
-        image.put_slice(properties);
-        image.put_slice(parts.payload);
-        Self(image.freeze())
+        let size = HEADER + topic.len() + properties.len() + parts.payload.len();
+        // Made in place: from a `Vec` it would be copied.
+        let mut image: Arc<[u8]> = std::iter::repeat_n(0, size).collect();
+        if let Some(bytes) = Arc::get_mut(&mut image) {
+            let mut header = [0; HEADER];
+            header[0] = LAYOUT_VERSION;
+            header[1] = parts.qos as u8 | if parts.retain { RETAIN_BIT } else { 0 };
+            // A topic name has at most 65,535 bytes [MQTT-4.7.3-3], and properties fit in a packet.
+            let topic_length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+            let properties_length = u32::try_from(properties.len()).unwrap_or(u32::MAX);
+            header[2..4].copy_from_slice(&topic_length.to_le_bytes());
+            header[4..8].copy_from_slice(&properties_length.to_le_bytes());
+            header[8..16].copy_from_slice(&parts.id.sequence.to_le_bytes());
+            header[16..20].copy_from_slice(&parts.id.incarnation.to_le_bytes());
+            header[20..22].copy_from_slice(&parts.id.node.to_le_bytes());
+            header[24..32].copy_from_slice(&parts.expires_at.0.to_le_bytes());
+            let mut rest = bytes;
+            for part in [&header, topic, properties, parts.payload] {
+                let (place, behind) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = behind;
+            }
+        }
+        Self(image)
     }
 
     /// What it was built from.
@@ -139,10 +149,10 @@ impl Message {
         PublishProperties::from_validated(&self.0[start..start + self.properties_length()])
     }
 
-    /// The payload, sharing this message's memory.
+    /// The payload, sharing this message's memory. One allocation, so worth it for large payloads only.
     #[must_use]
     pub fn payload(&self) -> Bytes {
-        self.0.slice(self.payload_start()..)
+        Bytes::from_owner(Image(Arc::clone(&self.0))).slice(self.payload_start()..)
     }
 
     /// Whether the payload is empty: a retained one deletes [MQTT-3.3.1-6].
@@ -175,6 +185,18 @@ impl Message {
         field
     }
 }
+
+/// A message's memory, as `Bytes` own it.
+struct Image(Arc<[u8]>);
+
+impl AsRef<[u8]> for Image {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+// Each place in a queue and each leaf of the retained tree has one.
+const _: () = assert!(size_of::<Message>() <= 16);
 
 pub(crate) const LAYOUT_VERSION: u8 = 1;
 pub(crate) const HEADER: usize = 32;

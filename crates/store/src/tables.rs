@@ -259,7 +259,7 @@ impl<'a> MessageRow<'a> {
     }
 
     pub(crate) fn message(&self, position: u64) -> Result<Message, RowError> {
-        Message::from_image(Bytes::copy_from_slice(self.image))
+        Message::from_image(self.image)
             .map_err(|error| RowError::new(Table::Messages, &number_key(position), error))
     }
 }
@@ -287,8 +287,7 @@ impl InboundRow {
         let (packet_id, image) = rest.split_first_chunk::<2>().ok_or_else(short)?;
         let session = QueueId::new(u64::from_le_bytes(*session))
             .ok_or_else(|| fault(&"there is no queue 0"))?;
-        let message =
-            Message::from_image(Bytes::copy_from_slice(image)).map_err(|error| fault(&error))?;
+        let message = Message::from_image(image).map_err(|error| fault(&error))?;
         if split_inbound_key(key) != Some(message.id()) {
             return Err(fault(&"the key is not that of the message"));
         }
@@ -329,8 +328,8 @@ pub(crate) fn parse_known(
 /// A row of `retained`: its key is the topic.
 pub(crate) fn parse_retained(key: &[u8], value: &[u8]) -> Result<Message, RowError> {
     let rest = unseal(Table::Retained, key, value)?;
-    let message = Message::from_image(Bytes::copy_from_slice(rest))
-        .map_err(|error| RowError::new(Table::Retained, key, error))?;
+    let message =
+        Message::from_image(rest).map_err(|error| RowError::new(Table::Retained, key, error))?;
     if message.topic().as_bytes() != key {
         let fault = "the key is not the topic of the message";
         return Err(RowError::new(Table::Retained, key, fault));
