@@ -141,7 +141,7 @@ impl Broker {
     fn connect(&mut self, name: &str, shard: usize) {
         let env = env(&self.index);
         let config = CoreConfig::default().connection;
-        let mut pump = ConnectionPump::new(NOW.tick, &config);
+        let mut pump = ConnectionPump::new(NOW.tick, config);
         let mut connect = Connect::new(self.shape.version, name);
         connect.keep_alive_secs = 0;
         let bytes = encoded(&Packet::Connect(Box::new(connect)), self.shape.version);

@@ -33,7 +33,7 @@ impl Link {
         config.in_flight_max = NonZeroU16::new(WINDOW_MAX).expect("not 0");
         let mut link = Link {
             client: ClientConnection::new(Epoch(1), &config),
-            server: ServerConnection::new(NOW, Epoch(1), &ServerConfig::default()),
+            server: ServerConnection::new(NOW, Epoch(1), ServerConfig::default()),
             buffer: FanOutBuffer::new(),
             delivered: 0,
         };

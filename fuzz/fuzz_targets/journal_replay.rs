@@ -131,7 +131,7 @@ fn records(input: &[u8]) {
     if let Ok(holders) = Holders::from_bytes(input.to_vec().into()) {
         assert!(holders.iter().count() <= input.len());
     }
-    if let Ok(message) = Message::from_image(input.to_vec().into()) {
+    if let Ok(message) = Message::from_image(input) {
         assert_eq!(Message::new(&message.parts()), message);
         assert!(message.parts().properties.iter().count() <= input.len());
     }

@@ -603,7 +603,7 @@ fn server(window: u16, epoch: u32) -> ServerConnection<u32> {
     config.topic_alias_maximum = 4;
     config.sent_topic_alias_max = 2;
     config.output_bytes_max = OUTPUT_MAX;
-    ServerConnection::new(Tick(1), Epoch(epoch), &config)
+    ServerConnection::new(Tick(1), Epoch(epoch), config)
 }
 
 fn client(window: u16, epoch: u32) -> ClientConnection<u32> {

@@ -254,7 +254,7 @@ impl World {
         let room = self.sockets.len() < SOCKETS;
         if room {
             self.sockets.push(Socket {
-                pump: ConnectionPump::new(Tick(self.now_ms), &self.config.connection),
+                pump: ConnectionPump::new(Tick(self.now_ms), self.config.connection),
                 challenged: None,
                 version: ProtocolVersion::V5,
                 place: None,

@@ -22,6 +22,8 @@ pub(crate) struct MatchCache {
     /// Part of the hash of topics that were asked for, each in a place that the rest of the hash names.
     asked: Box<[u16]>,
     hashes: State,
+    /// What most topics of devices have that only report: one for all of them.
+    nobody: Arc<Matched>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl MatchCache {
             old: HashTable::new(),
             asked: vec![0; asked_count].into(),
             hashes: State::new(seed),
+            nobody: Arc::default(),
         }
     }
 
@@ -97,6 +100,11 @@ impl MatchCache {
         if matched.len() > MATCHES_MAX || self.half_max == 0 {
             return;
         }
+        let matched = if *matched == *self.nobody {
+            Arc::clone(&self.nobody)
+        } else {
+            matched
+        };
         let known = |entry: &Entry| *entry.topic == *topic;
         if let Some(entry) = self.young.find_mut(miss.hash, known) {
             entry.generation = generation;
@@ -211,6 +219,16 @@ mod tests {
             assert!(ask(&mut cache, &busy, 1), "after {number} others");
             assert!(cache.young.len() + cache.old.len() <= 8);
         }
+    }
+
+    #[test]
+    fn topics_that_nobody_wants_share_one_result() {
+        let mut cache = MatchCache::new(8, 0);
+        for number in [0, 0, 1, 1] {
+            ask(&mut cache, &topic(number), 1);
+        }
+        let [first, second] = [0, 1].map(|number| cache.lookup(&topic(number), |_| 1));
+        assert!(Arc::ptr_eq(&first.expect("known"), &second.expect("known")));
     }
 
     #[test]

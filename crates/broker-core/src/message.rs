@@ -1,9 +1,8 @@
 //! [`Message`]: an application message as one shared, versioned record image.
 
-use std::iter;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use whimbrel_session::codec::topic::TopicName;
 use whimbrel_session::codec::{PublishProperties, QoS};
 
@@ -54,23 +53,30 @@ impl Message {
     pub fn new(parts: &MessageParts<'_>) -> Self {
         let topic = parts.topic.as_str().as_bytes();
         let properties = parts.properties.as_bytes();
-        let length = HEADER + topic.len() + properties.len() + parts.payload.len();
-        let mut shared: Arc<[u8]> = iter::repeat_n(0, length).collect();
-        let mut image = Arc::get_mut(&mut shared).expect("nobody else has it yet");
-        image.put_u8(LAYOUT_VERSION);
-        image.put_u8(parts.qos as u8 | if parts.retain { RETAIN_BIT } else { 0 });
-        // A topic name has at most 65,535 bytes [MQTT-4.7.3-3], and properties fit in a packet.
-        image.put_u16_le(u16::try_from(topic.len()).unwrap_or(u16::MAX));
-        image.put_u32_le(u32::try_from(properties.len()).unwrap_or(u32::MAX));
-        image.put_u64_le(parts.id.sequence);
-        image.put_u32_le(parts.id.incarnation);
-        image.put_u16_le(parts.id.node);
-        image.put_u16_le(0);
-        image.put_u64_le(parts.expires_at.0);
-        image.put_slice(topic);
-        image.put_slice(properties);
-        image.put_slice(parts.payload);
-        Self(shared)
+        let size = HEADER + topic.len() + properties.len() + parts.payload.len();
+        // Made in place: from a `Vec` it would be copied.
+        let mut image: Arc<[u8]> = std::iter::repeat_n(0, size).collect();
+        if let Some(bytes) = Arc::get_mut(&mut image) {
+            let mut header = [0; HEADER];
+            header[0] = LAYOUT_VERSION;
+            header[1] = parts.qos as u8 | if parts.retain { RETAIN_BIT } else { 0 };
+            // A topic name has at most 65,535 bytes [MQTT-4.7.3-3], and properties fit in a packet.
+            let topic_length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+            let properties_length = u32::try_from(properties.len()).unwrap_or(u32::MAX);
+            header[2..4].copy_from_slice(&topic_length.to_le_bytes());
+            header[4..8].copy_from_slice(&properties_length.to_le_bytes());
+            header[8..16].copy_from_slice(&parts.id.sequence.to_le_bytes());
+            header[16..20].copy_from_slice(&parts.id.incarnation.to_le_bytes());
+            header[20..22].copy_from_slice(&parts.id.node.to_le_bytes());
+            header[24..32].copy_from_slice(&parts.expires_at.0.to_le_bytes());
+            let mut rest = bytes;
+            for part in [&header, topic, properties, parts.payload] {
+                let (place, behind) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = behind;
+            }
+        }
+        Self(image)
     }
 
     /// What it was built from.
@@ -194,6 +200,9 @@ impl AsRef<[u8]> for Payload {
         self.0.payload_bytes()
     }
 }
+
+// Each place in a queue and each leaf of the retained tree has one.
+const _: () = assert!(size_of::<Message>() <= 16);
 
 pub(crate) const LAYOUT_VERSION: u8 = 1;
 pub(crate) const HEADER: usize = 32;

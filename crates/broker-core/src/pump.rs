@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use whimbrel_session::codec::topic::ByteStr;
@@ -85,16 +86,18 @@ impl Gate for OpenGate {
 }
 
 impl ConnectionPump {
-    /// A connection that was just opened.
+    /// A connection that was just opened. Those that are given the same `Arc` share one configuration.
     #[must_use]
-    pub fn new(now: Tick, config: &ServerConfig) -> Self {
+    pub fn new(now: Tick, config: impl Into<Arc<ServerConfig>>) -> Self {
+        let config = config.into();
+        let (maximum_qos, retain_available) = (config.maximum_qos, config.retain_available);
         // Tokens are kept with the key of their connection, which tells connections apart.
         let connection = ServerConnection::new(now, Epoch::default(), config);
         Self {
             state: State::Handshake {
                 connection: Box::new(connection),
-                maximum_qos: config.maximum_qos,
-                retain_available: config.retain_available,
+                maximum_qos,
+                retain_available,
             },
             carry: None,
         }

@@ -106,11 +106,81 @@ pub(crate) struct Lanes {
     disk: Option<Box<DiskPart>>,
 }
 
+/// An [`Outgoing`] as it waits: most have one subscription identifier or none, and no origin.
 #[derive(Debug)]
 struct Entry {
     position: u64,
-    outgoing: Outgoing,
+    message: Message,
+    /// The [`Outgoing::position`].
+    recorded: Option<Position>,
+    extra: Option<Box<Extra>>,
+    /// If it is the only one.
+    subscription_id: Option<SubscriptionId>,
+    qos: QoS,
+    retain: bool,
 }
+
+/// What few queued messages have.
+#[derive(Debug)]
+struct Extra {
+    /// Empty where the entry has the only one.
+    subscription_ids: SubscriptionIds,
+    origin: Option<Box<GroupOrigin>>,
+}
+
+impl Entry {
+    fn new(position: u64, outgoing: Outgoing) -> Self {
+        let (subscription_id, subscription_ids) = match outgoing.subscription_ids {
+            SubscriptionIds::One(id) => (Some(id), SubscriptionIds::None),
+            others => (None, others),
+        };
+        let extra = Extra {
+            subscription_ids,
+            origin: outgoing.origin,
+        };
+        let is_needed =
+            extra.origin.is_some() || matches!(extra.subscription_ids, SubscriptionIds::Many(_));
+        Self {
+            position,
+            message: outgoing.message,
+            recorded: outgoing.position,
+            extra: is_needed.then(|| Box::new(extra)),
+            subscription_id,
+            qos: outgoing.qos,
+            retain: outgoing.retain,
+        }
+    }
+
+    fn into_outgoing(self) -> Outgoing {
+        let (mut subscription_ids, origin) = match self.extra {
+            Some(extra) => (extra.subscription_ids, extra.origin),
+            None => (SubscriptionIds::None, None),
+        };
+        if let Some(id) = self.subscription_id {
+            subscription_ids = SubscriptionIds::One(id);
+        }
+        Outgoing {
+            message: self.message,
+            subscription_ids,
+            origin,
+            position: self.recorded,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
+    /// The [`Outgoing::own_position`].
+    fn own_position(&self) -> Option<Position> {
+        let has_origin = self
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.origin.is_some());
+        self.recorded.filter(|_| !has_origin)
+    }
+}
+
+// A queued message costs this and its image (docs/performance.md, "Memory").
+const _: () = assert!(size_of::<Entry>() <= 48);
 
 impl SessionQueue {
     /// Adds a message that the journal has, without keeping it.
@@ -268,7 +338,7 @@ impl Lanes {
         self.forget_disk_part_if_empty();
         if !mutant!(LoadedIsLost) {
             self.bytes += SessionQueue::cost(&outgoing.message);
-            self.acknowledged.push_back(Entry { position, outgoing });
+            self.acknowledged.push_back(Entry::new(position, outgoing));
         }
         Some(spilled.cost)
     }
@@ -284,10 +354,7 @@ impl Lanes {
 
     /// The first of the session's own recorded messages: everything before it has left the queue.
     pub(crate) fn first_position(&self) -> Option<Position> {
-        let in_memory = self
-            .acknowledged
-            .iter()
-            .find_map(|entry| entry.outgoing.own_position());
+        let in_memory = self.acknowledged.iter().find_map(Entry::own_position);
         in_memory.or_else(|| {
             let disk = self.disk.as_ref()?;
             let first = disk.loading.front().copied();
@@ -317,7 +384,7 @@ impl Lanes {
             QoS::AtMostOnce => &mut self.at_most_once,
             QoS::AtLeastOnce | QoS::ExactlyOnce => &mut self.acknowledged,
         };
-        lane.push_back(Entry { position, outgoing });
+        lane.push_back(Entry::new(position, outgoing));
     }
 
     fn pop_front(&mut self) -> Option<Outgoing> {
@@ -347,7 +414,7 @@ impl Lanes {
             QoS::AtMostOnce => &mut self.at_most_once,
             QoS::AtLeastOnce | QoS::ExactlyOnce => &mut self.acknowledged,
         };
-        lane.push_front(Entry { position, outgoing });
+        lane.push_front(Entry::new(position, outgoing));
         self.next_position = self.next_position.max(position + 1);
     }
 
@@ -363,7 +430,7 @@ impl Lanes {
     fn take_at_most_once(&mut self) -> Vec<Outgoing> {
         let taken: Vec<_> = std::mem::take(&mut self.at_most_once)
             .into_iter()
-            .map(|entry| entry.outgoing)
+            .map(Entry::into_outgoing)
             .collect();
         self.bytes -= taken
             .iter()
@@ -376,11 +443,13 @@ impl Lanes {
         let mut taken = Vec::new();
         for lane in [&mut self.at_most_once, &mut self.acknowledged] {
             for entry in std::mem::take(lane) {
-                if of(&entry.outgoing) {
-                    self.bytes -= SessionQueue::cost(&entry.outgoing.message);
-                    taken.push(entry.outgoing);
+                let position = entry.position;
+                let outgoing = entry.into_outgoing();
+                if of(&outgoing) {
+                    self.bytes -= SessionQueue::cost(&outgoing.message);
+                    taken.push(outgoing);
                 } else {
-                    lane.push_back(entry);
+                    lane.push_back(Entry::new(position, outgoing));
                 }
             }
         }
@@ -393,7 +462,7 @@ impl Lanes {
         } else {
             &mut self.acknowledged
         };
-        let outgoing = lane.pop_front()?.outgoing;
+        let outgoing = lane.pop_front()?.into_outgoing();
         if lane.is_empty() && lane.capacity() > KEPT_CAPACITY {
             *lane = VecDeque::new();
         }

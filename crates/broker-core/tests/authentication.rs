@@ -59,7 +59,7 @@ impl World {
         };
         let mut world = Self {
             shard: RefCell::new(Shard::new(id, Arc::clone(&config))),
-            pump: ConnectionPump::new(now.tick, &config.connection),
+            pump: ConnectionPump::new(now.tick, config.connection),
             index,
             gate: Asking::default(),
             now,

@@ -4,6 +4,7 @@ use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,7 +36,7 @@ pub(crate) async fn greet(
     permit: OwnedSemaphorePermit,
 ) {
     let clock = thread.shared.clock;
-    let mut pump = ConnectionPump::new(clock.tick(), &thread.shared.core.connection);
+    let mut pump = ConnectionPump::new(clock.tick(), Arc::clone(&thread.shared.connection_config));
     let deadline = pump.handshake_timeout().and_then(|due| clock.instant(due));
     let deciding = decide(&thread, &mut transport, peer, &mut pump);
     let decision = match deadline {

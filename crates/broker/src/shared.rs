@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, oneshot, watch};
+use whimbrel_broker_core::session::ServerConfig;
 use whimbrel_broker_core::session::codec::topic::ByteStr;
 use whimbrel_broker_core::{CoreConfig, Index, ShardId, assigned_client_id, placement};
 
@@ -21,6 +22,8 @@ use crate::stats::{BrokerStats, ThreadStats};
 pub(crate) struct Shared {
     pub(crate) config: BrokerConfig,
     pub(crate) core: Arc<CoreConfig>,
+    /// That of `core`, as all connections share it.
+    pub(crate) connection_config: Arc<ServerConfig>,
     pub(crate) hooks: Hooks,
     pub(crate) index: Index,
     pub(crate) clock: Clock,
@@ -98,6 +101,7 @@ impl Shared {
             client_id_secret: [random(), random()],
             client_ids_assigned: AtomicU64::new(0),
             config,
+            connection_config: Arc::new(core.connection),
             core,
             hooks,
         }

@@ -23,7 +23,11 @@ pub struct WriteBuf {
     /// What was not copied, in order.
     ///
     /// Invariants: no entry is empty; `position` does not decrease, is at least `read` and at most `copied.len()`.
-    shared: VecDeque<SharedBytes>,
+    #[expect(
+        clippy::box_collection,
+        reason = "connections that never had one pay for a pointer"
+    )]
+    shared: Option<Box<VecDeque<SharedBytes>>>,
     /// The length of all `shared`.
     shared_length: usize,
 }
@@ -41,7 +45,7 @@ impl WriteBuf {
         WriteBuf {
             copied: Vec::new(),
             read: 0,
-            shared: VecDeque::new(),
+            shared: None,
             shared_length: 0,
         }
     }
@@ -60,7 +64,7 @@ impl WriteBuf {
 
     /// The first contiguous bytes; empty when there are none.
     pub fn chunk(&self) -> &[u8] {
-        match self.shared.front() {
+        match self.first_shared() {
             Some(front) if front.position == self.read => &front.bytes,
             Some(front) => &self.copied[self.read..front.position],
             None => &self.copied[self.read..],
@@ -82,7 +86,7 @@ impl WriteBuf {
             true
         };
         let mut read = self.read;
-        for shared in &self.shared {
+        for shared in self.shared.iter().flat_map(|shared| shared.iter()) {
             if !fill(&self.copied[read..shared.position]) || !fill(&shared.bytes) {
                 return filled;
             }
@@ -101,14 +105,14 @@ impl WriteBuf {
         assert!(count <= before, "advanced by {count} of {before} bytes");
         let mut left = count;
         while left > 0 {
-            match self.shared.front_mut() {
+            match self.shared.as_mut().and_then(|shared| shared.front_mut()) {
                 Some(front) if front.position == self.read => {
                     let step = left.min(front.bytes.len());
                     front.bytes.advance(step);
                     self.shared_length -= step;
                     left -= step;
                     if front.bytes.is_empty() {
-                        self.shared.pop_front();
+                        self.shared.as_mut().and_then(|shared| shared.pop_front());
                     }
                 }
                 front => {
@@ -134,20 +138,29 @@ impl WriteBuf {
 
     /// The memory held, in bytes, shared payloads not counted.
     pub fn allocated_bytes(&self) -> usize {
-        self.copied.capacity() + self.shared.capacity() * size_of::<SharedBytes>()
+        let shared = self.shared.as_ref().map_or(0, |shared| {
+            size_of::<VecDeque<SharedBytes>>() + shared.capacity() * size_of::<SharedBytes>()
+        });
+        self.copied.capacity() + shared
+    }
+
+    fn first_shared(&self) -> Option<&SharedBytes> {
+        self.shared.as_ref()?.front()
     }
 
     /// Reuses the room of what was sent.
     fn give_back(&mut self) {
-        if self.read == self.copied.len() && self.shared.is_empty() {
+        if self.read == self.copied.len() && self.shared_length == 0 {
             self.read = 0;
             self.copied.clear();
             self.copied.shrink_to(KEPT_BYTES_MAX);
-            self.shared.shrink_to(KEPT_SHARED_MAX);
+            if let Some(shared) = &mut self.shared {
+                shared.shrink_to(KEPT_SHARED_MAX);
+            }
         } else if self.read >= MOVED_BYTES_MIN && self.read >= self.copied.len() / 2 {
             // What is left is no more than what was sent since the last time, so the moves add up to less than that.
             self.copied.drain(..self.read);
-            for shared in &mut self.shared {
+            for shared in self.shared.iter_mut().flat_map(|shared| shared.iter_mut()) {
                 shared.position -= self.read;
             }
             self.read = 0;
@@ -158,7 +171,7 @@ impl WriteBuf {
         if cfg!(debug_assertions) {
             let mut position = self.read;
             let mut length = 0;
-            for shared in &self.shared {
+            for shared in self.shared.iter().flat_map(|shared| shared.iter()) {
                 assert!(position <= shared.position && !shared.bytes.is_empty());
                 position = shared.position;
                 length += shared.bytes.len();
@@ -185,7 +198,7 @@ impl Sink for WriteBuf {
             self.copied.extend_from_slice(bytes);
         } else {
             self.shared_length += bytes.len();
-            self.shared.push_back(SharedBytes {
+            self.shared.get_or_insert_default().push_back(SharedBytes {
                 position: self.copied.len(),
                 bytes: bytes.clone(),
             });

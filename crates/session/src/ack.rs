@@ -72,7 +72,17 @@ pub(crate) struct AckQueue {
     /// Sequence of the first slot, or the next one while there is none. Wraps.
     first: u32,
     /// Slots that answer a PUBLISH.
-    publishes: usize,
+    publishes: u32,
+}
+
+/// The acknowledgements of one connection, in two queues: no rule orders PUBRELs and the others among each other, and a
+/// receiver that is slow to acknowledge must not hold back its own publications.
+#[derive(Debug)]
+pub(crate) struct AckQueues {
+    /// Of what the peer publishes: PUBACK, PUBREC, PUBCOMP, and those of requests.
+    received: AckQueue,
+    /// PUBRELs of what this side publishes; made when the first PUBREC comes.
+    releases: Option<Box<AckQueue>>,
 }
 
 #[derive(Debug)]
@@ -129,6 +139,101 @@ impl AckKind {
     }
 }
 
+impl AckQueues {
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self {
+            received: AckQueue::new(epoch),
+            releases: None,
+        }
+    }
+
+    /// Acknowledgements that are owed or wait for an earlier one.
+    pub(crate) fn len(&self) -> usize {
+        let releases = self.releases.as_ref().map_or(0, |queue| queue.len());
+        self.received.len() + releases
+    }
+
+    /// Those of them that answer a PUBLISH.
+    pub(crate) fn publishes(&self) -> usize {
+        self.received.publishes()
+    }
+
+    /// A packet of an exchange has come that the caller is to acknowledge.
+    pub(crate) fn owe(&mut self, kind: AckKind, packet_id: PacketId) -> AckToken {
+        self.queue_mut(kind).owe_request(kind, packet_id, 0)
+    }
+
+    /// A SUBSCRIBE or UNSUBSCRIBE of so many filters has come.
+    pub(crate) fn owe_request(
+        &mut self,
+        kind: AckKind,
+        packet_id: PacketId,
+        filters: usize,
+    ) -> AckToken {
+        self.received.owe_request(kind, packet_id, filters)
+    }
+
+    /// A packet has come that needs nobody's consent; its answer still keeps its place.
+    pub(crate) fn answer_in_turn(&mut self, kind: AckKind, packet_id: PacketId, answer: Answer) {
+        self.queue_mut(kind).answer_in_turn(kind, packet_id, answer);
+    }
+
+    /// How many filters the request of `token` has, if it is one of this connection.
+    pub(crate) fn filters(&self, token: &AckToken) -> Option<usize> {
+        self.received.filters(token)
+    }
+
+    /// Whether `token` is one of this connection.
+    pub(crate) fn knows(&self, token: &AckToken) -> bool {
+        match token.kind {
+            AckKind::PubRel => self
+                .releases
+                .as_ref()
+                .is_some_and(|queue| queue.knows(token)),
+            _ => self.received.knows(token),
+        }
+    }
+
+    /// The caller's answer. Does nothing for a token of another connection.
+    pub(crate) fn settle(&mut self, token: &AckToken, answer: Answer) {
+        self.queue_mut(token.kind).settle(token, answer);
+    }
+
+    /// Takes the first acknowledgement in the queue of this kind, if it is settled.
+    pub(crate) fn pop_due(&mut self, kind: AckKind) -> Option<DueAck> {
+        self.queue_mut(kind).pop_due()
+    }
+
+    /// What is settled, whether or not its turn has come: the connection is gone.
+    pub(crate) fn into_settled(self) -> impl Iterator<Item = DueAck> {
+        let releases = self.releases.map(|queue| queue.into_settled());
+        self.received
+            .into_settled()
+            .chain(releases.into_iter().flatten())
+    }
+
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn release_memory(&mut self) {
+        self.received.release_memory();
+        self.releases.take_if(|queue| queue.len() == 0);
+    }
+
+    fn queue_mut(&mut self, kind: AckKind) -> &mut AckQueue {
+        match kind {
+            AckKind::PubRel => {
+                let epoch = self.received.epoch;
+                self.releases
+                    .get_or_insert_with(|| Box::new(AckQueue::new(epoch)))
+            }
+            AckKind::PubAck
+            | AckKind::PubRec
+            | AckKind::PubComp
+            | AckKind::SubAck
+            | AckKind::UnsubAck => &mut self.received,
+        }
+    }
+}
+
 impl AckQueue {
     pub(crate) fn new(epoch: Epoch) -> Self {
         Self {
@@ -139,10 +244,6 @@ impl AckQueue {
         }
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
     /// Acknowledgements that are owed or wait for an earlier one.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
@@ -150,11 +251,12 @@ impl AckQueue {
 
     /// Those of them that answer a PUBLISH.
     pub(crate) fn publishes(&self) -> usize {
-        self.publishes
+        self.publishes as usize
     }
 
     /// A packet of an exchange has come that the caller is to acknowledge.
-    pub(crate) fn owe(&mut self, kind: AckKind, packet_id: PacketId) -> AckToken {
+    #[cfg(test)]
+    fn owe(&mut self, kind: AckKind, packet_id: PacketId) -> AckToken {
         self.owe_request(kind, packet_id, 0)
     }
 
@@ -220,7 +322,7 @@ impl AckQueue {
         self.slots.front()?.answer.as_ref()?;
         let slot = self.slots.pop_front()?;
         self.first = self.first.wrapping_add(1);
-        self.publishes -= usize::from(slot.kind.answers_publish());
+        self.publishes -= u32::from(slot.kind.answers_publish());
         Some(DueAck {
             kind: slot.kind,
             packet_id: slot.packet_id,
@@ -245,7 +347,7 @@ impl AckQueue {
     }
 
     fn push(&mut self, slot: Slot) {
-        self.publishes += usize::from(slot.kind.answers_publish());
+        self.publishes += u32::from(slot.kind.answers_publish());
         self.slots.push_back(slot);
     }
 

@@ -12,8 +12,8 @@ use whimbrel_codec::{
     WriteBuf, encode_ack, encode_pingresp,
 };
 
-use crate::ack::{AckKind, AckQueue, Answer, DueAck};
-use crate::alias::{ReceivedAliases, SentAliases};
+use crate::ack::{AckKind, AckQueues, Answer, DueAck};
+use crate::alias::{ReceivedAliases, SentAliases, TopicRef};
 use crate::diagnostics::{self, Fit};
 use crate::event::{Hold, InboundPublish};
 use crate::inbound::{Arrival, Release};
@@ -30,12 +30,11 @@ pub(crate) struct Flow<M> {
     pub(crate) output: WriteBuf,
     pub(crate) limits: FlowLimits,
     pub(crate) session: SessionState<M>,
-    /// Of what the peer publishes: PUBACK, PUBREC, PUBCOMP, and those of requests.
-    acks: AckQueue,
-    /// PUBRELs of what this side publishes. No rule orders them and the others among each other, and a receiver that
-    /// is slow to acknowledge must not hold back its own publications.
-    releases: Option<Box<AckQueue>>,
-    received_aliases: ReceivedAliases,
+    acks: AckQueues,
+    /// Topic aliases that the peer may use.
+    received_alias_max: u16,
+    /// Made when the first one comes.
+    received_aliases: Option<Box<ReceivedAliases>>,
     /// Made when the first PUBLISH is sent, where the peer takes aliases.
     sent_aliases: Option<Box<SentAliases>>,
     resume: Option<Box<Resume>>,
@@ -99,9 +98,9 @@ impl<M> Flow<M> {
             output: WriteBuf::new(),
             limits,
             session: SessionState::new(),
-            acks: AckQueue::new(epoch),
-            releases: None,
-            received_aliases: ReceivedAliases::default(),
+            acks: AckQueues::new(epoch),
+            received_alias_max: 0,
+            received_aliases: None,
             sent_aliases: None,
             resume: None,
             muted: false,
@@ -112,7 +111,8 @@ impl<M> Flow<M> {
 
     /// Begins with this session. What it has open is resent before anything new.
     pub(crate) fn start(&mut self, resumed: Option<SessionState<M>>, topic_alias_max: u16) {
-        self.received_aliases = ReceivedAliases::new(topic_alias_max);
+        self.received_alias_max = topic_alias_max;
+        self.received_aliases = None;
         let Some(mut session) = resumed else {
             self.session = SessionState::new();
             return;
@@ -126,12 +126,8 @@ impl<M> Flow<M> {
     /// Ends with this session: what the caller has settled is applied, nothing is written.
     pub(crate) fn into_session(mut self) -> SessionState<M> {
         self.muted = true;
-        let acks = std::mem::replace(&mut self.acks, AckQueue::new(Epoch::default()));
-        let releases = self.releases.take().map(|queue| *queue);
+        let acks = std::mem::replace(&mut self.acks, AckQueues::new(Epoch::default()));
         for due in acks.into_settled() {
-            self.acknowledge(due);
-        }
-        for due in releases.into_iter().flat_map(AckQueue::into_settled) {
             self.acknowledge(due);
         }
         self.session.suspend();
@@ -165,9 +161,7 @@ impl<M> Flow<M> {
         } else {
             usize::from(self.limits.receive_maximum)
         };
-        let releases = self.releases.as_ref().map_or(0, |queue| queue.len());
-        let owed = self.acks.len() + releases;
-        let full = owed >= acks_max || self.acks.publishes() >= publish_max;
+        let full = self.acks.len() >= acks_max || self.acks.publishes() >= publish_max;
         full.then_some(Hold::Acknowledgements)
     }
 
@@ -202,7 +196,7 @@ impl<M> Flow<M> {
     ) -> Result<Option<InboundPublish<'a>>, ProtocolError> {
         // The mapping is set even if the message is refused: the peer counts on it (D14).
         let alias = publish.properties().topic_alias();
-        let topic = self.received_aliases.resolve(publish.topic(), alias)?;
+        let topic = self.resolve_topic(publish.topic(), alias)?;
         let token = match (publish.qos(), publish.packet_id()) {
             (QoS::AtMostOnce, _) | (_, None) => None,
             (QoS::AtLeastOnce, Some(packet_id)) => {
@@ -254,7 +248,7 @@ impl<M> Flow<M> {
         match received.map_err(|_| unexpected(PacketType::PubRec))? {
             Received::First => Ok(Some(FlowEvent::Received {
                 packet_id: ack.id,
-                token: self.queue_mut(AckKind::PubRel).owe(AckKind::PubRel, ack.id),
+                token: self.acks.owe(AckKind::PubRel, ack.id),
             })),
             Received::AwaitsRecord => Ok(None),
             Received::Repeated => {
@@ -350,7 +344,7 @@ impl<M> Flow<M> {
         reason: ReasonCode,
         mut packet: Packet,
     ) -> Result<Fit, UsageError> {
-        if !self.queue_mut(token.kind()).knows(token) {
+        if !self.acks.knows(token) {
             return Ok(Fit::Written);
         }
         if !self.limits.problem_information {
@@ -436,9 +430,6 @@ impl<M> Flow<M> {
     pub(crate) fn release_memory(&mut self) {
         self.output.release_memory();
         self.acks.release_memory();
-        if self.releases.as_ref().is_some_and(|queue| queue.len() == 0) {
-            self.releases = None;
-        }
         self.session.outbound.release_memory();
     }
 
@@ -519,6 +510,22 @@ impl<M> Flow<M> {
             .form(topic)
     }
 
+    /// The topic of a PUBLISH, whose alias may set a mapping or stand for the topic.
+    fn resolve_topic<'a>(
+        &mut self,
+        topic: Option<&'a TopicName>,
+        alias: Option<NonZeroU16>,
+    ) -> Result<TopicRef<'a>, ProtocolError> {
+        if let (Some(topic), None) = (topic, alias) {
+            return Ok(TopicRef::Borrowed(topic));
+        }
+        let alias_max = self.received_alias_max;
+        let aliases = self
+            .received_aliases
+            .get_or_insert_with(|| Box::new(ReceivedAliases::new(alias_max)));
+        aliases.resolve(topic, alias)
+    }
+
     /// [MQTT-3.3.4-7] [MQTT-3.3.4-9]
     fn check_receive_maximum(&self) -> Result<(), ProtocolError> {
         let limit = usize::from(self.limits.receive_maximum);
@@ -529,7 +536,7 @@ impl<M> Flow<M> {
     }
 
     fn answer_in_turn(&mut self, kind: AckKind, packet_id: PacketId, answer: Answer) {
-        self.queue_mut(kind).answer_in_turn(kind, packet_id, answer);
+        self.acks.answer_in_turn(kind, packet_id, answer);
         self.flush_acks(kind);
     }
 
@@ -542,30 +549,15 @@ impl<M> Flow<M> {
             });
             answer = Answer::Withheld;
         }
-        self.queue_mut(token.kind()).settle(token, answer);
+        self.acks.settle(token, answer);
         self.flush_acks(token.kind());
         self.assert_invariants();
     }
 
     /// Sends what is due in the queue of this kind.
     fn flush_acks(&mut self, kind: AckKind) {
-        while let Some(due) = self.queue_mut(kind).pop_due() {
+        while let Some(due) = self.acks.pop_due(kind) {
             self.acknowledge(due);
-        }
-    }
-
-    fn queue_mut(&mut self, kind: AckKind) -> &mut AckQueue {
-        match kind {
-            AckKind::PubRel => {
-                let epoch = self.acks.epoch();
-                self.releases
-                    .get_or_insert_with(|| Box::new(AckQueue::new(epoch)))
-            }
-            AckKind::PubAck
-            | AckKind::PubRec
-            | AckKind::PubComp
-            | AckKind::SubAck
-            | AckKind::UnsubAck => &mut self.acks,
         }
     }
 

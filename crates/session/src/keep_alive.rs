@@ -10,10 +10,11 @@ use crate::Tick;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepAlive {
     /// Milliseconds of silence that are allowed; 0 switches the watch off [U5-018].
-    allowance_ms: u64,
+    allowance_ms: u32,
     /// When the last complete packet came, moved forward by every pause.
     heard: Tick,
-    paused: Option<Tick>,
+    /// When the pause began; [`Tick::NEVER`] without one.
+    paused: Tick,
 }
 
 impl KeepAlive {
@@ -21,15 +22,15 @@ impl KeepAlive {
         Self {
             allowance_ms: 0,
             heard: now,
-            paused: None,
+            paused: Tick::NEVER,
         }
     }
 
     /// Sets the interval in force; silence counts from `now`.
     pub(crate) fn start(&mut self, now: Tick, keep_alive_secs: u16) {
-        self.allowance_ms = u64::from(keep_alive_secs) * ALLOWANCE_MS_PER_SEC;
+        self.allowance_ms = u32::from(keep_alive_secs) * ALLOWANCE_MS_PER_SEC;
         if mutant!(KeepAliveWithoutGrace) {
-            self.allowance_ms = u64::from(keep_alive_secs) * 1_000;
+            self.allowance_ms = u32::from(keep_alive_secs) * 1_000;
         }
         self.heard(now);
     }
@@ -37,29 +38,34 @@ impl KeepAlive {
     /// A complete packet has come.
     pub(crate) fn heard(&mut self, now: Tick) {
         self.heard = now;
-        if self.paused.is_some() {
-            self.paused = Some(now);
+        if self.paused != Tick::NEVER {
+            self.paused = now;
         }
     }
 
     pub(crate) fn pause(&mut self, now: Tick) {
-        self.paused.get_or_insert(now);
+        if self.paused == Tick::NEVER {
+            self.paused = now;
+        }
     }
 
     pub(crate) fn resume(&mut self, now: Tick) {
-        if let Some(paused) = self.paused.take() {
+        let paused = std::mem::replace(&mut self.paused, Tick::NEVER);
+        if paused != Tick::NEVER {
             self.heard = self.heard.saturating_add(now.since(paused));
         }
     }
 
     /// When the client will have been silent for too long, while it is watched at all.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let watched = self.allowance_ms > 0 && self.paused.is_none() && !mutant!(KeepAliveNever);
-        watched.then(|| self.heard.saturating_add(self.allowance_ms))
+        let is_paused = self.paused != Tick::NEVER;
+        let watched = self.allowance_ms > 0 && !is_paused && !mutant!(KeepAliveNever);
+        watched.then(|| self.heard.saturating_add(self.allowance_ms.into()))
     }
 }
 
-const ALLOWANCE_MS_PER_SEC: u64 = 1_500;
+/// 65,535 s of them fit in 32 bits.
+const ALLOWANCE_MS_PER_SEC: u32 = 1_500;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@
 //! use whimbrel_session::codec::{Connect, Packet, ProtocolVersion, ReasonCode};
 //! use whimbrel_session::{Accept, Epoch, ServerConfig, ServerConnection, ServerEvent, Tick};
 //!
-//! let mut server = ServerConnection::<()>::new(Tick(0), Epoch(1), &ServerConfig::default());
+//! let mut server = ServerConnection::<()>::new(Tick(0), Epoch(1), ServerConfig::default());
 //! let mut input = Vec::new();
 //! let connect = Connect::new(ProtocolVersion::V311, "sensor");
 //! Packet::Connect(Box::new(connect)).encode(ProtocolVersion::V311, &mut input)?;

@@ -50,9 +50,9 @@ pub(crate) struct OutboundWindow<M> {
     /// Count of the slots that have left the front, so that a [`Position`] outlives that.
     left: u64,
     /// Slots that are not free.
-    open: usize,
+    open: u16,
     /// Slots whose PUBLISH went out on this connection, or is prepared to: the units of send quota in use.
-    in_flight: usize,
+    in_flight: u16,
     /// The first exchange that was prepared on this connection and is not sent: its phase is
     /// `AwaitIdRecord` or `AwaitSending`.
     prepared: Option<PacketId>,
@@ -167,7 +167,7 @@ impl<M> OutboundWindow<M> {
     /// Exchanges whose PUBLISH went out on this connection, or is prepared to, and that are not over
     /// [U5-107].
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        usize::from(self.in_flight)
     }
 
     /// Whether one more exchange keeps the span, holes included, within `span_max`.
@@ -225,7 +225,7 @@ impl<M> OutboundWindow<M> {
                 Phase::AwaitPubRec => {
                     open.phase = Phase::AwaitPubRelRecord { rank };
                     if mutant!(QuotaBackAtPubRec) {
-                        self.in_flight -= usize::from(std::mem::take(&mut open.in_flight));
+                        self.in_flight -= u16::from(std::mem::take(&mut open.in_flight));
                     }
                     self.next_rank += 1;
                     Ok(Received::First)
@@ -454,7 +454,7 @@ impl<M> OutboundWindow<M> {
 
     pub(crate) fn assert_invariants(&self) {
         debug_assert!(self.slots.len() <= SPAN_MAX);
-        debug_assert!(self.in_flight <= self.open && self.open <= self.slots.len());
+        debug_assert!(self.in_flight <= self.open && usize::from(self.open) <= self.slots.len());
         debug_assert!(!matches!(self.slots.front(), Some(Slot::Free)));
         debug_assert!(
             self.prepared.is_none_or(|packet_id| {
@@ -526,7 +526,7 @@ impl<M> OutboundWindow<M> {
             Slot::Free => return None,
             Slot::Request(_) => None,
             Slot::Open(open) => {
-                self.in_flight -= usize::from(open.in_flight);
+                self.in_flight -= u16::from(open.in_flight);
                 Some(open.item)
             }
         };

@@ -4,6 +4,8 @@ mod authentication;
 mod handshake;
 mod messages;
 
+use std::sync::Arc;
+
 use whimbrel_codec::topic::ByteStr;
 use whimbrel_codec::{
     AckProperties, AckRef, Decoded, Disconnect, DisconnectRef, Packet, PacketRef, ProtocolVersion,
@@ -17,7 +19,6 @@ use crate::direction;
 use crate::event::{Hold, ServerEvent, ServerInput, TimeoutKind};
 use crate::flow::{Flow, FlowEvent};
 use crate::keep_alive::KeepAlive;
-use crate::timer::{Timer, TimerTable};
 use crate::{
     AckToken, Epoch, ProtocolError, ServerConfig, SessionExpiry, SessionState, Tick, UsageError,
 };
@@ -38,10 +39,11 @@ pub use self::handshake::Accept;
 #[derive(Debug)]
 pub struct ServerConnection<M> {
     state: State,
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     flow: Flow<M>,
     keep_alive: KeepAlive,
-    timers: TimerTable,
+    /// When the handshake or a new authentication has taken too long; [`Tick::NEVER`] while there is none.
+    handshake_due: Tick,
     requested: Requested,
     /// Of a CONNECT that names a method.
     authentication: Option<Box<Exchange>>,
@@ -89,21 +91,19 @@ struct Requested {
 impl<M> ServerConnection<M> {
     /// A connection that waits for CONNECT from `now` on.
     ///
-    /// Its tokens carry `epoch`.
-    pub fn new(now: Tick, epoch: Epoch, config: &ServerConfig) -> Self {
-        let mut timers = TimerTable::new();
-        let deadline = now.saturating_add(config.handshake_timeout_ms);
-        timers.set(Timer::Handshake, Some(deadline));
+    /// Its tokens carry `epoch`. Connections that are given the same `Arc` share one configuration.
+    pub fn new(now: Tick, epoch: Epoch, config: impl Into<Arc<ServerConfig>>) -> Self {
+        let config = config.into();
         Self {
             state: State::AwaitConnect,
-            config: *config,
             flow: Flow::new(
                 epoch,
                 ProtocolVersion::V311,
-                handshake::initial_limits(config),
+                handshake::initial_limits(&config),
             ),
             keep_alive: KeepAlive::off(now),
-            timers,
+            handshake_due: now.saturating_add(config.handshake_timeout_ms),
+            config,
             requested: Requested::default(),
             authentication: None,
             session_expiry: SessionExpiry::AT_CLOSE,
@@ -254,20 +254,22 @@ impl<M> ServerConnection<M> {
     /// still, since packets may wait unseen.
     pub fn pause_input(&mut self, now: Tick) {
         self.keep_alive.pause(now);
-        self.arm_keep_alive();
         self.pause_authentication();
     }
 
     /// The caller reads again.
     pub fn resume_input(&mut self, now: Tick) {
         self.keep_alive.resume(now);
-        self.arm_keep_alive();
         self.resume_authentication(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub fn poll_timeout(&self) -> Option<Tick> {
-        self.timers.next()
+        let due = match self.state {
+            State::Connected => self.handshake_due.min(self.silent_at()),
+            _ => self.handshake_due,
+        };
+        (due != Tick::NEVER).then_some(due)
     }
 
     /// Ends the connection if it has run out of time.
@@ -276,8 +278,8 @@ impl<M> ServerConnection<M> {
     /// where the caller did not answer CONNECT in time, 0x87 where the client did not finish an
     /// authentication.
     pub fn handle_timeout(&mut self, now: Tick) -> Option<TimeoutKind> {
-        let kind = match self.timers.pop_due(now)? {
-            Timer::Handshake => match self.state {
+        let kind = if self.handshake_due <= now && self.handshake_due != Tick::NEVER {
+            match self.state {
                 State::Connected => {
                     self.tell_reason(ReasonCode::NotAuthorized); // [MQTT-4.12.1-2]
                     TimeoutKind::Authentication
@@ -291,11 +293,12 @@ impl<M> ServerConnection<M> {
                     TimeoutKind::Connect
                 }
                 State::AwaitConnect | State::Closing => TimeoutKind::Connect,
-            },
-            Timer::KeepAlive | Timer::PingResp => {
-                self.tell_reason(ReasonCode::KeepAliveTimeout);
-                TimeoutKind::KeepAlive
             }
+        } else if self.poll_timeout()? <= now {
+            self.tell_reason(ReasonCode::KeepAliveTimeout);
+            TimeoutKind::KeepAlive
+        } else {
+            return None;
         };
         self.close();
         Some(kind)
@@ -373,7 +376,6 @@ impl<M> ServerConnection<M> {
         };
         // Only complete packets count [MQTT-3.1.2-22].
         self.keep_alive.heard(now);
-        self.arm_keep_alive();
         let event = match packet {
             PacketRef::Publish(publish) => {
                 self.check_publish(publish.qos(), publish.retain())?;
@@ -563,16 +565,14 @@ impl<M> ServerConnection<M> {
         is_told.then(|| error.to_reason_string())
     }
 
-    fn arm_keep_alive(&mut self) {
-        if self.state == State::Connected {
-            self.timers
-                .set(Timer::KeepAlive, self.keep_alive.deadline());
-        }
+    /// When the client will have been silent for too long.
+    fn silent_at(&self) -> Tick {
+        self.keep_alive.deadline().unwrap_or(Tick::NEVER)
     }
 
     fn close(&mut self) {
         self.state = State::Closing;
-        self.timers.clear();
+        self.handshake_due = Tick::NEVER;
         self.flow.mute();
     }
 }
@@ -596,4 +596,4 @@ impl<M> ServerInput<'_, M> {
 }
 
 // An idle connection has to be small: brokers hold many.
-const _: () = assert!(size_of::<ServerConnection<Box<()>>>() <= 448);
+const _: () = assert!(size_of::<ServerConnection<Box<()>>>() <= 320);

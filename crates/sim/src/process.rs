@@ -164,7 +164,7 @@ impl Process {
         self.sockets.insert(
             number,
             Socket {
-                pump: ConnectionPump::new(Tick(around.now_ms), &self.config.connection),
+                pump: ConnectionPump::new(Tick(around.now_ms), self.config.connection),
                 shard: 0,
                 key: None,
                 woken: false,

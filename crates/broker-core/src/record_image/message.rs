@@ -14,7 +14,7 @@ impl Message {
         &self.0
     }
 
-    /// From a record image, with all that the accessors rely on checked.
+    /// A copy of a record image, with all that the accessors rely on checked.
     ///
     /// # Errors
     ///
@@ -90,8 +90,7 @@ mod tests {
 
     #[test]
     fn an_image_is_taken_back() {
-        let message = message();
-        assert_eq!(Message::from_image(message.as_image()), Ok(message));
+        assert_eq!(Message::from_image(message().as_image()), Ok(message()));
     }
 
     #[test]

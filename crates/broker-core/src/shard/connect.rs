@@ -7,7 +7,7 @@ use whimbrel_session::codec::{
     UserProperties,
 };
 use whimbrel_session::mutant;
-use whimbrel_session::{Accept, Redeliver, Resent, ServerConnection, SessionState};
+use whimbrel_session::{Accept, Redeliver, Resent, ServerConnection, SessionState, Tick};
 
 use super::connection::{Connection, Endpoint, Phase};
 use super::obligation::OnCommit;
@@ -96,7 +96,7 @@ impl Shard {
             woken: false,
             waits_for: None,
             in_backlog: false,
-            timeout_due: None,
+            timeout_due: Tick::NEVER,
         });
         let key = ConnectionKey {
             index: u32::try_from(index).expect("fewer connections than 32 bits count"),
@@ -192,8 +192,8 @@ impl Shard {
                     self.wake(key);
                     return;
                 }
-                connection.timeout_due = wire.poll_timeout();
-                if let Some(deadline) = connection.timeout_due {
+                if let Some(deadline) = wire.poll_timeout() {
+                    connection.timeout_due = deadline;
                     self.timers.arm(deadline, Timer::Connection(key));
                 }
             }
@@ -248,7 +248,7 @@ impl Shard {
         let accepted = connection.phase == Phase::Running;
         connection.phase = Phase::Closing;
         let session_key = connection.session;
-        let deadline = connection.timeout_due.take();
+        let deadline = std::mem::replace(&mut connection.timeout_due, Tick::NEVER);
         let draining = Endpoint::Draining(Box::default());
         let mut untaken = Vec::new();
         let mut state = None;
@@ -269,7 +269,7 @@ impl Shard {
                 GroupOutcome::Returned,
             );
         }
-        if let Some(deadline) = deadline {
+        if deadline != Tick::NEVER {
             self.timers.disarm(deadline, Timer::Connection(key));
         }
         self.wake(key);

@@ -2,7 +2,7 @@
 
 use whimbrel_session::codec::{Disconnect, ReasonCode, WriteBuf};
 use whimbrel_session::mutant;
-use whimbrel_session::{Hold, ServerConnection, ServerEvent};
+use whimbrel_session::{Hold, ServerConnection, ServerEvent, Tick};
 
 use super::local::LocalClient;
 use super::publish::Verdict;
@@ -26,8 +26,8 @@ pub(super) struct Connection {
     pub(super) waits_for: Option<WaitsFor>,
     /// Stands in the shard's backlog.
     pub(super) in_backlog: bool,
-    /// When the armed timer fires.
-    pub(super) timeout_due: Option<whimbrel_session::Tick>,
+    /// When the armed timer fires; [`Tick::NEVER`] while none is armed.
+    pub(super) timeout_due: Tick,
 }
 
 /// ```text
@@ -57,7 +57,7 @@ pub(super) enum WaitsFor {
 #[derive(Debug)]
 pub(super) enum Endpoint {
     Wire(Box<ServerConnection<Inflight>>),
-    Local(LocalClient),
+    Local(Box<LocalClient>),
     /// The session is gone from it; this is still to be written.
     Draining(Box<WriteBuf>),
 }
@@ -350,3 +350,6 @@ impl Shard {
 }
 
 const PUBLISH_TYPE: u8 = 3;
+
+// Every idle connection has one (docs/performance.md, "Memory").
+const _: () = assert!(size_of::<Connection>() <= 48);

@@ -116,10 +116,10 @@ impl Shard {
     ) -> ConnectionKey {
         let mut connect = Connect::new(ProtocolVersion::V5, client_id.clone());
         connect.clean_start = true;
-        let endpoint = Endpoint::Local(LocalClient {
+        let endpoint = Endpoint::Local(Box::new(LocalClient {
             mailbox: VecDeque::new(),
             mailbox_max: mailbox_max.max(1),
-        });
+        }));
         let key = self.attach_endpoint(env, endpoint, connect, Grants::default());
         self.finish(env);
         key

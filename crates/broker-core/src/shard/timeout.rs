@@ -1,6 +1,6 @@
 //! What is due: keep alive, will delays, session expiry.
 
-use whimbrel_session::TimeoutKind;
+use whimbrel_session::{Tick, TimeoutKind};
 
 use super::{Env, Shard};
 use crate::ConnectionKey;
@@ -29,12 +29,11 @@ impl Shard {
         };
         let due = connection.timeout_due;
         let deadline = connection.wire().and_then(|wire| wire.poll_timeout());
-        let Some(deadline) = deadline.filter(|&deadline| due.is_none_or(|due| deadline < due))
-        else {
+        let Some(deadline) = deadline.filter(|&deadline| deadline < due) else {
             return;
         };
-        connection.timeout_due = Some(deadline);
-        if let Some(due) = due {
+        connection.timeout_due = deadline;
+        if due != Tick::NEVER {
             self.timers.disarm(due, Timer::Connection(key));
         }
         self.timers.arm(deadline, Timer::Connection(key));
@@ -45,7 +44,7 @@ impl Shard {
         let Some(connection) = self.running_mut(key) else {
             return;
         };
-        connection.timeout_due = None;
+        connection.timeout_due = Tick::NEVER;
         let Some(wire) = connection.wire() else {
             return;
         };
@@ -57,7 +56,7 @@ impl Shard {
             Some(TimeoutKind::Authentication) => self.close(env, key, CloseReason::NotAuthorized),
             _ => {
                 if let Some(deadline) = wire.poll_timeout() {
-                    connection.timeout_due = Some(deadline);
+                    connection.timeout_due = deadline;
                     self.timers.arm(deadline, Timer::Connection(key));
                 }
             }

@@ -155,7 +155,7 @@ impl Rig {
     /// Opens a connection and sends nothing.
     pub(crate) fn open(&mut self, version: ProtocolVersion) -> Client {
         self.clients.push(Link {
-            pump: ConnectionPump::new(self.now.tick, &self.config.connection),
+            pump: ConnectionPump::new(self.now.tick, self.config.connection),
             version,
             shard: 0,
             to_broker: BytesMut::new(),

@@ -9,7 +9,6 @@ use super::{ServerConnection, State};
 use crate::authentication::{Turn, in_turn};
 use crate::diagnostics::{self, Fit};
 use crate::event::{ServerEvent, ServerInput};
-use crate::timer::Timer;
 use crate::{ProtocolError, Tick, UsageError};
 
 impl<M> ServerConnection<M> {
@@ -55,7 +54,7 @@ impl<M> ServerConnection<M> {
         }
         self.put_auth(ReasonCode::Success, data, properties)?;
         self.note_auth_sent(Turn::Over);
-        self.timers.set(Timer::Handshake, None);
+        self.handshake_due = Tick::NEVER;
         Ok(())
     }
 
@@ -107,8 +106,7 @@ impl<M> ServerConnection<M> {
         let exchange = self.authentication.as_deref_mut();
         let exchange = exchange.ok_or(ProtocolError::UnexpectedAuth)?;
         exchange.receive(&auth, Turn::Over, Turn::Own)?;
-        let deadline = now.saturating_add(self.config.handshake_timeout_ms);
-        self.timers.set(Timer::Handshake, Some(deadline));
+        self.handshake_due = now.saturating_add(self.config.handshake_timeout_ms);
         Ok(ServerEvent::Auth(auth))
     }
 
@@ -130,7 +128,7 @@ impl<M> ServerConnection<M> {
     /// The client's next step may wait unseen: a new authentication has no time to keep meanwhile.
     pub(super) fn pause_authentication(&mut self) {
         if self.state == State::Connected {
-            self.timers.set(Timer::Handshake, None);
+            self.handshake_due = Tick::NEVER;
         }
     }
 
@@ -138,9 +136,8 @@ impl<M> ServerConnection<M> {
     pub(super) fn resume_authentication(&mut self, now: Tick) {
         let exchange = self.authentication.as_deref();
         let is_under_way = exchange.is_some_and(|exchange| !exchange.is_over());
-        if self.state == State::Connected && is_under_way && !self.timers.is_set(Timer::Handshake) {
-            let deadline = now.saturating_add(self.config.handshake_timeout_ms);
-            self.timers.set(Timer::Handshake, Some(deadline));
+        if self.state == State::Connected && is_under_way && self.handshake_due == Tick::NEVER {
+            self.handshake_due = now.saturating_add(self.config.handshake_timeout_ms);
         }
     }
 

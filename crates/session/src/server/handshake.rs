@@ -13,7 +13,6 @@ use crate::config::PACKET_SIZE_MAX;
 use crate::diagnostics::Fit;
 use crate::event::{ServerEvent, ServerInput};
 use crate::flow::FlowLimits;
-use crate::timer::Timer;
 use crate::{ProtocolError, ServerConfig, SessionExpiry, SessionState, Tick, UsageError};
 
 /// How a CONNECT is accepted.
@@ -104,9 +103,8 @@ impl<M> ServerConnection<M> {
         }
         self.has_session = true;
         self.flow.start(resumed, self.config.topic_alias_maximum);
-        self.timers.set(Timer::Handshake, None);
+        self.handshake_due = Tick::NEVER;
         self.keep_alive.start(now, keep_alive_secs);
-        self.arm_keep_alive();
         Ok(())
     }
 

@@ -53,7 +53,7 @@ type Handled = Result<Option<Seen>, ProtocolError>;
 
 impl Greeting {
     fn new(connect: Connect) -> Self {
-        let mut server = ServerConnection::new(NOW, Epoch(1), &ServerConfig::default());
+        let mut server = ServerConnection::new(NOW, Epoch(1), ServerConfig::default());
         let bytes = encoded(&Packet::Connect(Box::new(connect)), V5);
         let input = server.handle_input(NOW, &bytes).expect("a valid CONNECT");
         assert!(matches!(input.event, Some(ServerEvent::Connect(_))));

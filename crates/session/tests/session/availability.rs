@@ -38,7 +38,7 @@ fn connack_says_what_is_not_available() {
     config.wildcard_subscription_available = false;
     config.subscription_id_available = false;
     config.shared_subscription_available = false;
-    let mut server = ServerConnection::<u32>::new(NOW, Epoch(1), &config);
+    let mut server = ServerConnection::<u32>::new(NOW, Epoch(1), config);
     let connect = Packet::Connect(Box::new(Connect::new(V5, "c")));
     let bytes = encoded(&connect, V5);
     let input = server.handle_input(NOW, &bytes).expect("valid");
@@ -142,7 +142,7 @@ fn a_server_says_in_words_what_was_wrong_only_if_told_to_and_asked() {
 fn a_refused_connect_is_explained_in_connack() {
     let mut config = ServerConfig::default();
     config.reason_strings = true;
-    let mut server = ServerConnection::<u32>::new(NOW, Epoch(1), &config);
+    let mut server = ServerConnection::<u32>::new(NOW, Epoch(1), config);
     // The reserved connect flag is set.
     let bytes = b"\x10\x0e\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x01c";
     server.handle_input(NOW, bytes).expect_err("malformed");

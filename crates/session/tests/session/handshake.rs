@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 fn server() -> ServerConnection<u32> {
-    ServerConnection::new(NOW, Epoch(1), &ServerConfig::default())
+    ServerConnection::new(NOW, Epoch(1), ServerConfig::default())
 }
 
 fn connect_packet(connect: Connect) -> Vec<u8> {
@@ -86,7 +86,7 @@ fn the_configuration_is_announced() {
     };
     let mut setup = Setup::new(ProtocolVersion::V5);
     setup.server = config;
-    let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), &config);
+    let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), config);
     let bytes = connect_packet(setup.connect);
     let handled = server.handle_input(NOW, &bytes).expect("a valid CONNECT");
     assert!(handled.event.is_some());

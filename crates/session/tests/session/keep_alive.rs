@@ -95,7 +95,7 @@ fn the_servers_keep_alive_replaces_the_clients_in_version_5() {
         let mut connect = Setup::new(version).connect;
         connect.keep_alive_secs = 100;
         let config = ServerConfig::default();
-        let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), &config);
+        let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), config);
         let bytes = encoded(&Packet::Connect(Box::new(connect)), version);
         server.handle_input(NOW, &bytes).expect("a valid CONNECT");
         let mut accept = Accept::new_session();

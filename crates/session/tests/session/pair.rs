@@ -467,7 +467,7 @@ fn connections(
         let begin = client.connect(now, connect_of(terms), session);
         begin.expect("the first CONNECT");
     }
-    (client, ServerConnection::new(now, Epoch(epoch), &server))
+    (client, ServerConnection::new(now, Epoch(epoch), server))
 }
 
 fn connect_of(terms: Terms) -> Connect {

@@ -220,7 +220,7 @@ fn a_full_output_refuses_the_sending_and_not_the_preparing() {
 #[test]
 fn nothing_is_prepared_or_sent_without_a_connection() {
     // [5:MQTT-3.14.4-1]
-    let mut server = ServerConnection::new(NOW, Epoch(1), &ServerConfig::default());
+    let mut server = ServerConnection::new(NOW, Epoch(1), ServerConfig::default());
     assert_eq!(
         prepare_on(&mut server, 7, b"7"),
         Err(Refused::NotConnected(7))

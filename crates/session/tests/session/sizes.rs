@@ -248,7 +248,7 @@ fn texts_of_a_connack_give_way_and_a_larger_one_closes() {
         let mut connect = Setup::new(V5).connect;
         connect.properties.packet_size_max = NonZeroU32::new(size_max);
         let config = ServerConfig::default();
-        let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), &config);
+        let mut server: ServerConnection<u32> = ServerConnection::new(NOW, Epoch(1), config);
         let bytes = encoded(&Packet::Connect(Box::new(connect)), V5);
         server.handle_input(NOW, &bytes).expect("a valid CONNECT");
         let mut accept = Accept::new_session();

@@ -230,7 +230,7 @@ impl Setup {
         let version = self.connect.version;
         let mut driven = match role {
             Role::Server => Driven {
-                side: Side::Server(ServerConnection::new(NOW, self.epoch, &self.server)),
+                side: Side::Server(ServerConnection::new(NOW, self.epoch, self.server)),
                 now: NOW,
                 version,
                 input: Vec::new(),

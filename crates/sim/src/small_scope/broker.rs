@@ -93,7 +93,7 @@ impl Broker {
         self.sockets.insert(
             link,
             Socket {
-                pump: ConnectionPump::new(NOW, &self.config.connection),
+                pump: ConnectionPump::new(NOW, self.config.connection),
                 shard: 0,
                 key: None,
                 woken: false,

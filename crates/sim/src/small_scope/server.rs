@@ -35,7 +35,7 @@ impl Server {
         config.receive_maximum = window;
         config.in_flight_max = window;
         Self {
-            connection: ServerConnection::new(NOW, Epoch(1), &config),
+            connection: ServerConnection::new(NOW, Epoch(1), config),
             config,
             qos,
             epoch: 1,
@@ -51,7 +51,7 @@ impl Server {
     /// `settle` hears of each acknowledgement that was not given, and may correct the session.
     pub(crate) fn reconnect(&mut self, mut settle: impl FnMut(&mut SessionState<u8>, Owed)) {
         self.epoch += 1;
-        let fresh = ServerConnection::new(NOW, Epoch(self.epoch), &self.config);
+        let fresh = ServerConnection::new(NOW, Epoch(self.epoch), self.config);
         let old = std::mem::replace(&mut self.connection, fresh);
         // One that was never accepted has none, and the one before it stays.
         if let Some(state) = old.into_state() {
