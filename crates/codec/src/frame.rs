@@ -40,7 +40,7 @@ impl FrameHeader {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(
         input: &[u8],
         version: ProtocolVersion,
@@ -58,7 +58,7 @@ impl FrameHeader {
             flags: first & 0x0F,
             // At most 5.
             header_length: integer.length as u8 + 1,
-            is_minimal: integer.is_minimal(),
+            is_minimal: integer.is_minimal,
             remaining_length: integer.value,
         };
         if packet_type != PacketType::Connect {
@@ -100,7 +100,7 @@ impl FrameHeader {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_length(
         &self,
         version: ProtocolVersion,
@@ -137,7 +137,7 @@ impl FrameHeader {
 }
 
 /// Checks type and flags.
-#[inline]
+#[inline(always)]
 fn check_first_byte(first: u8, version: ProtocolVersion) -> Result<PacketType, DecodeErrorKind> {
     let Some(packet_type) = PacketType::from_first_byte(first) else {
         return Err(DecodeErrorKind::PacketTypeReserved { packet_type: 0 });

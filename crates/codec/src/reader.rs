@@ -1,5 +1,7 @@
 //! A cursor over the bytes of one packet.
 
+use whimbrel_topic::ascii_text;
+
 use crate::{ControlCharacters, DecodeErrorKind, PacketId};
 
 /// Reads fields from the front of what is left of a packet; never past its end.
@@ -91,7 +93,7 @@ impl<'a> Reader<'a> {
         let Some(integer) = VariableInteger::read(self.bytes)? else {
             return Err(DecodeErrorKind::Truncated);
         };
-        if !integer.is_minimal() {
+        if !integer.is_minimal {
             return Err(DecodeErrorKind::VariableIntegerNotMinimal);
         }
         self.take(integer.length)?;
@@ -109,23 +111,21 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn text(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let bytes = self.binary()?;
-        let text = self.utf8(bytes)?;
-        if bytes.contains(&0) {
-            return Err(DecodeErrorKind::StringNull);
+        self.check_control_characters(bytes)?;
+        match ascii_text(bytes) {
+            Some(text) => Ok(text),
+            None => unusual_text(bytes),
         }
-        Ok(text)
     }
 
-    /// Checks `bytes` as a string in all but U+0000, which topic names check themselves.
+    /// Checks that no character of a string is discouraged, where that is asked for; U+0000 is not among them, but
+    /// always refused. What is not UTF-8 is an error here only where it is looked at.
     #[inline]
-    pub(crate) fn utf8(&self, bytes: &'a [u8]) -> Result<&'a str, DecodeErrorKind> {
-        let Ok(text) = str::from_utf8(bytes) else {
-            return Err(DecodeErrorKind::StringNotUtf8);
-        };
-        if self.control_characters == ControlCharacters::Refuse && text.contains(is_discouraged) {
-            return Err(DecodeErrorKind::StringControlCharacter);
+    pub(crate) fn check_control_characters(&self, bytes: &[u8]) -> Result<(), DecodeErrorKind> {
+        match self.control_characters {
+            ControlCharacters::Accept => Ok(()),
+            ControlCharacters::Refuse => refuse_control_characters(bytes),
         }
-        Ok(text)
     }
 }
 
@@ -136,12 +136,31 @@ pub(crate) struct VariableInteger {
     pub(crate) value: u32,
     /// Bytes taken: 1 to 4.
     pub(crate) length: usize,
+    /// Whether no shorter form has the same value.
+    pub(crate) is_minimal: bool,
 }
 
 impl VariableInteger {
     /// Reads in any form; `None` when `bytes` end too early. The fourth byte decides: a fifth is never waited for.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn read(bytes: &[u8]) -> Result<Option<VariableInteger>, DecodeErrorKind> {
+        match bytes {
+            [byte @ 0..0x80, ..] => Ok(Some(VariableInteger {
+                value: *byte as u32,
+                length: 1,
+                is_minimal: true,
+            })),
+            [first, second @ 0..0x80, ..] => Ok(Some(VariableInteger {
+                value: (*first & 0x7F) as u32 | (*second as u32) << 7,
+                length: 2,
+                is_minimal: *second != 0,
+            })),
+            _ => VariableInteger::read_long(bytes),
+        }
+    }
+
+    #[inline(never)]
+    const fn read_long(bytes: &[u8]) -> Result<Option<VariableInteger>, DecodeErrorKind> {
         let mut rest = bytes;
         let mut value = 0;
         let mut length = 0;
@@ -149,7 +168,12 @@ impl VariableInteger {
             value |= ((*byte & 0x7F) as u32) << (7 * length);
             length += 1;
             if *byte < 0x80 {
-                return Ok(Some(VariableInteger { value, length }));
+                return Ok(Some(VariableInteger {
+                    value,
+                    length,
+                    // A last byte of 0 adds nothing.
+                    is_minimal: length == 1 || *byte != 0,
+                }));
             }
             if length == 4 {
                 return Err(DecodeErrorKind::VariableIntegerTooLong);
@@ -157,12 +181,6 @@ impl VariableInteger {
             rest = tail;
         }
         Ok(None)
-    }
-
-    /// Whether no shorter form has the same value.
-    #[inline]
-    pub(crate) const fn is_minimal(self) -> bool {
-        self.length == variable_length(self.value)
     }
 }
 
@@ -175,6 +193,29 @@ pub(crate) const fn variable_length(value: u32) -> usize {
         0x4000..=0x1F_FFFF => 3,
         _ => 4,
     }
+}
+
+/// A string that is not ASCII, or no string.
+#[cold]
+fn unusual_text(bytes: &[u8]) -> Result<&str, DecodeErrorKind> {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return Err(DecodeErrorKind::StringNotUtf8);
+    };
+    if bytes.contains(&0) {
+        return Err(DecodeErrorKind::StringNull);
+    }
+    Ok(text)
+}
+
+#[cold]
+fn refuse_control_characters(bytes: &[u8]) -> Result<(), DecodeErrorKind> {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return Err(DecodeErrorKind::StringNotUtf8);
+    };
+    if text.contains(is_discouraged) {
+        return Err(DecodeErrorKind::StringControlCharacter);
+    }
+    Ok(())
 }
 
 /// The characters of [`ControlCharacters`] but U+0000.
@@ -251,9 +292,13 @@ mod tests {
     // U5-002
     #[test]
     fn control_characters_are_refused_on_demand() {
-        let text = |content: &'static str| {
-            let reader = Reader::new(b"", ControlCharacters::Refuse);
-            reader.utf8(content.as_bytes())
+        let text = |content: &str| {
+            let length = u16::try_from(content.len()).unwrap();
+            let bytes = [&length.to_be_bytes(), content.as_bytes()].concat();
+            let accepted = reader(&bytes).text().map(str::to_owned);
+            assert_eq!(accepted.as_deref(), Ok(content));
+            let refused = Reader::new(&bytes, ControlCharacters::Refuse).text();
+            refused.map(str::to_owned)
         };
         let controls = ["\u{1}", "\u{1f}", "\u{7f}", "\u{80}", "\u{9f}"];
         let non_characters = [
@@ -276,7 +321,7 @@ mod tests {
             "\u{fffd}",
             "\u{10000}",
         ] {
-            assert_eq!(text(good), Ok(good));
+            assert_eq!(text(good).as_deref(), Ok(good));
         }
     }
 }

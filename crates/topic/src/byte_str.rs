@@ -12,7 +12,7 @@ use std::str::Utf8Error;
 
 use bytes::Bytes;
 
-use crate::{ShareName, TopicFilter, TopicName};
+use crate::{ShareName, TopicFilter, TopicName, scan};
 
 /// An immutable UTF-8 string that is cheap to clone and to cut: a [`Bytes`] known to be UTF-8.
 ///
@@ -203,6 +203,31 @@ impl fmt::Display for ByteStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.as_str(), f)
     }
+}
+
+/// `bytes` as text, if all are ASCII and none is U+0000: most strings of MQTT, at a small part of what
+/// [`str::from_utf8`] costs. Of other bytes nothing is said: they may be text, too.
+///
+/// ```
+/// use whimbrel_topic::ascii_text;
+///
+/// assert_eq!(ascii_text(b"sensors/kitchen"), Some("sensors/kitchen"));
+/// assert_eq!(ascii_text("k\u{fc}che".as_bytes()), None);
+/// assert_eq!(ascii_text(b"a\0b"), None);
+/// ```
+#[inline]
+pub fn ascii_text(bytes: &[u8]) -> Option<&str> {
+    ascii_without(bytes, |byte| byte == 0)
+}
+
+/// `bytes` as text, if all are ASCII and `is_unwanted` holds for none.
+#[inline(always)]
+pub(crate) fn ascii_without(bytes: &[u8], is_unwanted: impl Fn(u8) -> bool + Copy) -> Option<&str> {
+    if scan::any(bytes, |byte| !byte.is_ascii() | is_unwanted(byte)) {
+        return None;
+    }
+    // SAFETY: every byte is below 0x80, and so is a character of UTF-8 by itself.
+    Some(unsafe { str::from_utf8_unchecked(bytes) })
 }
 
 /// Views `text` as a topic name. Its rules are the caller's to check; memory safety does not hang on them.

@@ -53,13 +53,14 @@ mod filter_trie;
 mod generation;
 mod level_text;
 mod levels;
+mod scan;
 mod subscription_filter;
 mod topic_filter;
 mod topic_name;
 mod topic_name_list;
 mod topic_tree;
 
-pub use byte_str::ByteStr;
+pub use byte_str::{ByteStr, ascii_text};
 pub use filter_trie::{FilterTrie, MatchScratch};
 pub use generation::GenerationBucket;
 pub use levels::Levels;

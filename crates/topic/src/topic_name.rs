@@ -9,7 +9,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::levels::{self, Levels};
-use crate::{ByteStr, byte_str};
+use crate::{ByteStr, byte_str, scan};
 
 /// A valid topic name, borrowed: to [`TopicNameBuf`] what `str` is to `String`.
 ///
@@ -27,6 +27,27 @@ impl TopicName {
     pub fn new(text: &str) -> Result<&TopicName, TopicNameError> {
         check(text)?;
         Ok(byte_str::cast_topic_name(text))
+    }
+
+    /// Checks `bytes` as a topic name, UTF-8 included, as fast as it goes for one that is ASCII.
+    ///
+    /// # Errors
+    /// The rule that `bytes` break.
+    #[inline]
+    pub fn from_utf8(bytes: &[u8]) -> Result<&TopicName, TopicNameError> {
+        match byte_str::ascii_without(bytes, is_forbidden) {
+            Some(text) if (1..=TOPIC_BYTES_MAX).contains(&text.len()) => {
+                Ok(byte_str::cast_topic_name(text))
+            }
+            _ => TopicName::from_unusual_utf8(bytes),
+        }
+    }
+
+    /// Names that are not ASCII, and bytes that are no name.
+    #[cold]
+    fn from_unusual_utf8(bytes: &[u8]) -> Result<&TopicName, TopicNameError> {
+        let text = str::from_utf8(bytes).map_err(|_| TopicNameError::NotUtf8)?;
+        TopicName::new(text)
     }
 
     /// The name's text.
@@ -258,6 +279,9 @@ pub enum TopicNameError {
     /// It holds U+0000 [MQTT-4.7.3-2].
     #[error("topic name holds U+0000 [MQTT-4.7.3-2]")]
     NullCharacter,
+    /// It is not UTF-8 [MQTT-1.5.4-1].
+    #[error("topic name is not UTF-8 [MQTT-1.5.4-1]")]
+    NotUtf8,
     /// It holds `+` or `#`, which belong in filters [MQTT-4.7.0-1].
     #[error("topic name holds a wildcard [MQTT-4.7.0-1]")]
     Wildcard,
@@ -274,7 +298,7 @@ fn check(text: &str) -> Result<(), TopicNameError> {
     if bytes.len() > TOPIC_BYTES_MAX {
         return Err(TopicNameError::TooLong);
     }
-    if !has_bad_byte(bytes) {
+    if !scan::any(bytes, is_forbidden) {
         return Ok(());
     }
     if bytes.contains(&0) {
@@ -284,33 +308,11 @@ fn check(text: &str) -> Result<(), TopicNameError> {
     }
 }
 
-/// Whether there is U+0000 or a wildcard among `bytes`: eight at a time, as this runs for every PUBLISH.
-fn has_bad_byte(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    // The last eight bytes stand for the rest; what they share with the words before is looked at twice.
-    let mut short = [b'/'; 8];
-    let last = bytes.last_chunk().unwrap_or_else(|| {
-        short[..rest.len()].copy_from_slice(rest);
-        &short
-    });
-    let words = words.iter().chain([last]);
-    let bad = words.fold(0, |bad, word| bad | bad_bytes(u64::from_ne_bytes(*word)));
-    bad & EVERY_BYTE_0X80 != 0
+/// U+0000 or a wildcard. None of them is a part of a longer character.
+#[inline(always)]
+fn is_forbidden(byte: u8) -> bool {
+    (byte == 0) | (byte == b'+') | (byte == b'#')
 }
-
-/// Bit 7 is set in a byte of the result if that byte of `word` is bad; if none is, in no byte.
-const fn bad_bytes(word: u64) -> u64 {
-    // Bit 7 of the lowest zero byte is set, and of no byte below it.
-    const fn zero_bytes(word: u64) -> u64 {
-        word.wrapping_sub(EVERY_BYTE_0X01) & !word
-    }
-    zero_bytes(word)
-        | zero_bytes(word ^ (EVERY_BYTE_0X01 * b'+' as u64))
-        | zero_bytes(word ^ (EVERY_BYTE_0X01 * b'#' as u64))
-}
-
-const EVERY_BYTE_0X01: u64 = u64::from_ne_bytes([0x01; 8]);
-const EVERY_BYTE_0X80: u64 = u64::from_ne_bytes([0x80; 8]);
 
 #[cfg(test)]
 mod tests {
@@ -337,6 +339,7 @@ mod tests {
         ];
         for (text, error) in table {
             assert_eq!(TopicName::new(text), Err(error), "{text:.20}");
+            assert_eq!(TopicName::from_utf8(text.as_bytes()), Err(error));
             assert_eq!(TopicNameBuf::new(ByteStr::from(text)), Err(error));
             assert_eq!(TopicNameBuf::try_from(text), Err(error));
         }
@@ -350,18 +353,40 @@ mod tests {
                     let mut text = vec![other; length];
                     let of = |text: &[char]| text.iter().collect::<String>();
                     assert!(TopicName::new(&of(&text)).is_ok());
+                    assert!(TopicName::from_utf8(of(&text).as_bytes()).is_ok());
                     for (bad, error) in [
                         ('\0', TopicNameError::NullCharacter),
                         ('+', TopicNameError::Wildcard),
                         ('#', TopicNameError::Wildcard),
                     ] {
                         text[place] = bad;
-                        assert_eq!(TopicName::new(&of(&text)), Err(error));
+                        let text = of(&text);
+                        assert_eq!(TopicName::new(&text), Err(error));
+                        assert_eq!(TopicName::from_utf8(text.as_bytes()), Err(error));
                     }
                 }
             }
             let text = "ä€\u{1f426}".repeat(length);
             assert!(TopicName::new(&text).is_ok());
+            assert!(TopicName::from_utf8(text.as_bytes()).is_ok());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_no_name() {
+        // [3:MQTT-1.5.3-1] [5:MQTT-1.5.4-1]
+        for bad in [
+            &b"\xff"[..],
+            b"\xc0\x80",
+            b"\xed\xa0\x80",
+            b"a\xe2\x82",
+            b"+\x80",
+        ] {
+            for before in ["", "site/12/345/state/of/many/levels"] {
+                let bytes = [before.as_bytes(), bad].concat();
+                let name = TopicName::from_utf8(&bytes);
+                assert_eq!(name, Err(TopicNameError::NotUtf8), "{bytes:?}");
+            }
         }
     }
 
@@ -387,6 +412,7 @@ mod tests {
         ] {
             let name = TopicName::new(text).unwrap();
             assert_eq!(name.as_str(), text);
+            assert_eq!(TopicName::from_utf8(text.as_bytes()), Ok(name));
             assert_eq!(name.to_owned(), *text);
             assert_eq!(TopicNameBuf::try_from(String::from(text)).unwrap(), *name);
         }
