@@ -1,11 +1,13 @@
 //! Development tasks of the Whimbrel workspace, run as `cargo xtask TASK`.
 //!
+//! - `bench-brokers` runs the same load on Whimbrel and on the brokers that are installed, and compares.
 //! - `layers` holds the crates to the edges of the design and the pure crates to their purity.
 //! - `sim` runs the simulation with the arguments that follow, such as `--seeds 0..1000`.
 //! - `trace` says which tests show which statement of the standards, and writes the page of it.
 //! - `package` makes every publishable crate into the archive that a registry would take, and
 //!   builds it from there.
 
+mod bench_brokers;
 mod layers;
 mod metadata;
 mod package;
@@ -18,6 +20,7 @@ use std::{env, error::Error, process::ExitCode};
 fn main() -> ExitCode {
     let task = env::args().nth(1);
     let outcome = match task.as_deref() {
+        Some("bench-brokers") => bench_brokers::run(env::args_os().skip(2)),
         Some("layers") => layers::run(),
         Some("package") => package::run(),
         Some("sim") => sim::run(env::args_os().skip(2)),
@@ -41,6 +44,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask TASK
 
+  bench-brokers  run the same load on Whimbrel and on other brokers and print what they cost: --help
   layers   check the edges between crates and the purity of the protocol crates
   package  check the metadata of every publishable crate, package it and build the package
   sim      run the simulation of the broker in release: [--seed N | --seeds A..B] [--steps M], with
