@@ -60,10 +60,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Outcome {
         records
     };
     let summary = Summary::of(records);
-    let text = table::markdown(&summary);
-    println!("{text}");
+    let (losses, tables) = (table::losses(&summary), table::tables(&summary));
+    println!("{losses}{tables}");
     if arguments.write {
-        page::write(&root.join(PAGE), &text)?;
+        let texts = [("losses", losses.as_str()), ("tables", tables.as_str())];
+        page::write(&root.join(PAGE), &texts)?;
     }
     if arguments.write || !arguments.plot.is_empty() {
         for path in plots::draw(&summary, &root.join(PLOTS))? {
@@ -237,12 +238,15 @@ fn build(metadata: &Metadata) -> Result<PathBuf, Box<dyn Error>> {
     Ok(metadata.target_directory.join("release").join(name))
 }
 
-/// What was asked for, as it is typed.
+/// What was asked for, as it is typed, but without the folders of paths: these are this machine's own.
 fn command(words: &[OsString]) -> String {
-    let words = words.iter().map(|word| word.to_string_lossy());
-    let command = ["cargo xtask bench-brokers".into()]
-        .into_iter()
-        .chain(words);
+    let without_folders = |word: &OsString| {
+        let path = Path::new(word);
+        let name = path.file_name().unwrap_or(word);
+        name.to_string_lossy().into_owned()
+    };
+    let words = words.iter().map(without_folders);
+    let command = std::iter::once("cargo xtask bench-brokers".to_owned()).chain(words);
     command.collect::<Vec<_>>().join(" ")
 }
 
@@ -344,6 +348,15 @@ mod tests {
                 "connect whimbrel-1",
                 "connect whimbrel",
             ]
+        );
+    }
+
+    #[test]
+    fn the_command_is_told_without_folders() {
+        let words = ["--seconds", "0.5", "--whimbrel", "/home/ann/whimbrel"].map(OsString::from);
+        assert_eq!(
+            command(&words),
+            "cargo xtask bench-brokers --seconds 0.5 --whimbrel whimbrel"
         );
     }
 

@@ -7,20 +7,22 @@ use super::statistics::digits;
 use super::summary::{Cell, Summary};
 use super::workloads::{Figure, Set, Table, Workload};
 
-/// The whole text: where and how it was measured, where Whimbrel loses, the tables, and what was wrong.
-pub(super) fn markdown(summary: &Summary) -> String {
+/// Where and how it was measured, and where Whimbrel loses.
+pub(super) fn losses(summary: &Summary) -> String {
     let mut text = String::new();
-    write_all(summary, &mut text).expect("a string takes all");
+    let written = write_origin(summary, &mut text).and_then(|()| write_losses(summary, &mut text));
+    written.expect("a string takes all");
     text
 }
 
-fn write_all(summary: &Summary, text: &mut String) -> fmt::Result {
-    write_origin(summary, text)?;
-    write_losses(summary, text)?;
-    for (title, table) in TABLES {
-        write_table(summary, title, table, text)?;
-    }
-    write_faults(summary, text)
+/// All figures, and what was wrong.
+pub(super) fn tables(summary: &Summary) -> String {
+    let mut text = String::new();
+    let write = |table: &(&str, Table)| write_table(summary, table.0, table.1, &mut text);
+    let written = TABLES.iter().try_for_each(write);
+    let written = written.and_then(|()| write_faults(summary, &mut text));
+    written.expect("a string takes all");
+    text
 }
 
 fn write_origin(summary: &Summary, text: &mut String) -> fmt::Result {
@@ -75,7 +77,7 @@ fn versions(summary: &Summary) -> String {
 
 fn write_losses(summary: &Summary, text: &mut String) -> fmt::Result {
     let losses = summary.losses();
-    writeln!(text, "#### Where Whimbrel loses\n")?;
+    writeln!(text, "### Where Whimbrel loses to another broker\n")?;
     if losses.is_empty() {
         return writeln!(
             text,
@@ -115,7 +117,7 @@ fn write_table(summary: &Summary, title: &str, table: Table, text: &mut String) 
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(text, "#### {title}\n")?;
+    writeln!(text, "### {title}\n")?;
     let titles = summary.brokers.iter().map(|kind| kind.title);
     writeln!(text, "| | {} |", titles.collect::<Vec<_>>().join(" | "))?;
     writeln!(text, "|---|{}", "---:|".repeat(summary.brokers.len()))?;
@@ -185,6 +187,10 @@ mod tests {
     use crate::bench_brokers::results::Record;
     use crate::bench_brokers::summary::tests::{records, run};
 
+    fn markdown(summary: &Summary) -> String {
+        losses(summary) + &tables(summary)
+    }
+
     #[test]
     fn a_row_has_medians_spreads_shares_and_marks() {
         let mut records = records(&[
@@ -208,7 +214,7 @@ mod tests {
         assert!(text.contains("the median of 2 interleaved runs"));
         assert!(text.contains("mosquitto (2.0)"));
         // Memory and latency are no figures of this workload.
-        assert!(!text.contains("#### Memory"));
+        assert!(!text.contains("### Memory"));
     }
 
     #[test]
@@ -229,7 +235,7 @@ mod tests {
             ("mosquitto", 0.25, 2e5, &[]),
         ])));
         let row = "| 10 pairs, QoS 0 | CPU µs a delivery | 0.50 | mosquitto 0.25 | 2.00 |";
-        let (loss, table) = (text.find(row), text.find("#### CPU"));
+        let (loss, table) = (text.find(row), text.find("### CPU"));
         assert!(loss.is_some() && loss < table, "{text}");
     }
 }
