@@ -113,7 +113,6 @@ fn measure(
         whimbrel: &whimbrel,
         duration: arguments.duration(),
         timeout: arguments.timeout,
-        is_quick: arguments.quick,
     };
     let jobs = jobs(arguments, &brokers);
     let all = jobs.len();

@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     pub(super) scale: bool,
 
-    /// One run of each, of half a second and a tenth of the messages: to see whether it works
+    /// One run of each, of half a second: to see whether it works
     #[arg(long, conflicts_with_all = ["repeats", "seconds"])]
     pub(super) quick: bool,
 

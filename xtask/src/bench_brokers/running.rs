@@ -19,7 +19,6 @@ pub(super) struct Plan<'a> {
     pub(super) whimbrel: &'a Path,
     pub(super) duration: Duration,
     pub(super) timeout: Duration,
-    pub(super) is_quick: bool,
 }
 
 impl Plan<'_> {
@@ -63,7 +62,7 @@ impl Plan<'_> {
         };
         command
             .arg("bench")
-            .args(workload.command(self.duration, self.is_quick))
+            .args(workload.command(self.duration))
             .args(["--host", "127.0.0.1", "--port", &port.to_string()])
             .args(["--protocol-version", version, "--pid", &pid.to_string()])
             .args(["--timeout", &self.timeout.as_secs_f64().to_string()])

@@ -8,7 +8,7 @@ pub(super) struct Workload {
     pub(super) name: &'static str,
     /// In words.
     pub(super) title: &'static str,
-    /// Without broker, version and duration; `N` stands before a number of messages.
+    /// Without broker and version; `SECS` stands for the duration.
     arguments: &'static str,
     pub(super) figures: &'static [Figure],
     pub(super) set: Set,
@@ -74,21 +74,12 @@ impl Figure {
 }
 
 impl Workload {
-    /// The arguments of `whimbrel bench`, for messages sent so long; with a tenth of messages where they are counted.
-    pub(super) fn command(&self, duration: Duration, is_quick: bool) -> Vec<String> {
-        let mut command = Vec::new();
-        for word in self.arguments.split_whitespace() {
-            let count = word
-                .strip_prefix(':')
-                .and_then(|count| count.parse::<u64>().ok());
-            match count {
-                Some(count) if is_quick => command.push((count / 10).max(1).to_string()),
-                Some(count) => command.push(count.to_string()),
-                None if word == "SECS" => command.push(duration.as_secs_f64().to_string()),
-                None => command.push(word.to_owned()),
-            }
-        }
-        command
+    /// The arguments of `whimbrel bench`, for messages sent so long.
+    pub(super) fn command(&self, duration: Duration) -> Vec<String> {
+        let seconds = duration.as_secs_f64().to_string();
+        let words = self.arguments.split_whitespace();
+        let words = words.map(|word| if word == "SECS" { &seconds } else { word });
+        words.map(str::to_owned).collect()
     }
 }
 
@@ -210,7 +201,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "retained100k",
         title: "100,000 retained messages",
-        arguments: "retained --messages :100000 --qos 1 --qos-sub 0 --keep --stall 20",
+        arguments: "retained --messages 100000 --qos 1 --qos-sub 0 --keep --stall 20",
         figures: RETAINED,
         set: Set::Main,
         needs: Needs::Nothing,
@@ -218,7 +209,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "offline100k",
         title: "10 sessions away, 100,000 messages",
-        arguments: "offline --messages :100000 --sessions 10 --qos 1 --stall 20",
+        arguments: "offline --messages 100000 --sessions 10 --qos 1 --stall 20",
         figures: OFFLINE,
         set: Set::Main,
         needs: Needs::Nothing,
@@ -226,7 +217,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "connect",
         title: "5,000 connections, 64 at a time",
-        arguments: "connect --clients :5000 --parallelism 64",
+        arguments: "connect --clients 5000 --parallelism 64",
         figures: CONNECT,
         set: Set::Main,
         needs: Needs::Nothing,
@@ -234,7 +225,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "idle10k",
         title: "10,000 idle connections",
-        arguments: "idle --clients :10000 --duration 2",
+        arguments: "idle --clients 10000 --duration 2",
         figures: IDLE,
         set: Set::Main,
         needs: Needs::Nothing,
@@ -513,16 +504,13 @@ mod tests {
     }
 
     #[test]
-    fn the_time_and_a_tenth_of_counts_go_into_the_command() {
-        let words = |name, is_quick| {
+    fn the_time_goes_into_the_command() {
+        let command = |name| {
             let workload = named(name).expect("a workload");
-            workload
-                .command(Duration::from_millis(1_500), is_quick)
-                .join(" ")
+            workload.command(Duration::from_millis(1_500)).join(" ")
         };
-        assert!(words("pairs10-q0", false).ends_with("--duration 1.5"));
-        assert!(words("retained100k", false).contains("--messages 100000 "));
-        assert!(words("retained100k", true).contains("--messages 10000 "));
+        assert!(command("pairs10-q0").ends_with("--duration 1.5"));
+        assert!(command("retained100k").contains("--messages 100000 "));
     }
 
     #[test]

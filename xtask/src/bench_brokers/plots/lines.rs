@@ -76,13 +76,15 @@ impl Lines {
             for (&(at, height), &(_, number)) in places.iter().zip(&series.points) {
                 canvas.text((at, height - 9.0), Anchor::Middle, &digits(number));
             }
-            if let Some(&(at, height)) = places.first() {
-                canvas.label(
-                    (at, height + 19.0),
-                    Anchor::Start,
-                    colour,
-                    series.kind.title,
-                );
+            // Below the end that is the lower one, where the line is not in the way.
+            if let (Some(&first), Some(&last)) = (places.first(), places.last()) {
+                let (anchor, (at, height)) = if first.1 >= last.1 {
+                    (Anchor::Start, first)
+                } else {
+                    (Anchor::End, last)
+                };
+                let place = (at, height + 19.0);
+                canvas.label(place, anchor, colour, series.kind.title);
             }
         }
     }
