@@ -53,6 +53,13 @@ impl Run {
         let faults = faults.filter_map(|fault| fault.as_str().map(str::to_owned));
         faults.chain(self.error.clone()).collect()
     }
+
+    /// The share of a core that the generator's busiest thread took.
+    pub(super) fn generator_share(&self) -> Option<f64> {
+        let busy = self.report.as_ref()?.pointer("/generator/busy")?;
+        let shares = busy.as_array()?.iter().filter_map(Value::as_f64);
+        shares.reduce(f64::max)
+    }
 }
 
 /// A file that takes records as they come.

@@ -98,6 +98,25 @@ impl Summary {
         faults
     }
 
+    /// Where the generator had no time left, so that throughput is its own: workload, broker and the middle share of a core
+    /// that its busiest thread took.
+    pub(super) fn generator_bound(&self) -> Vec<(&'static Workload, &'static Kind, f64)> {
+        let mut bound = Vec::new();
+        for &workload in &self.workloads {
+            for &broker in &self.brokers {
+                let busiest: Vec<f64> = self
+                    .runs(workload, broker)
+                    .iter()
+                    .filter_map(Run::generator_share)
+                    .collect();
+                let busy = Spread::of(&busiest).map(|spread| spread.median);
+                let busy = busy.filter(|&share| share > GENERATOR_BUSY_MAX);
+                bound.extend(busy.map(|share| (workload, broker, share)));
+            }
+        }
+        bound
+    }
+
     /// Where another broker is better than Whimbrel as it comes, the largest factor first; scenes that show how costs grow
     /// are left to the plots.
     pub(super) fn losses(&self) -> Vec<Loss> {
@@ -178,6 +197,9 @@ impl Summary {
         self.runs.get(&key).map_or(&[], Vec::as_slice)
     }
 }
+
+/// A generator that takes more of a core than this is what is measured, as `whimbrel bench` says itself.
+const GENERATOR_BUSY_MAX: f64 = 0.9;
 
 impl Loss {
     /// By how much Whimbrel is behind.
@@ -284,6 +306,19 @@ pub(super) mod tests {
         let summary = Summary::of(vec![failed]);
         assert_eq!(cell(&summary, &DELIVERIES, "nats"), Cell::Failed);
         assert_eq!(summary.faults()[0].2, "it did not start");
+    }
+
+    #[test]
+    fn a_generator_without_time_left_is_told() {
+        let with = |broker, busy: &[f64]| {
+            let report = json!({"generator": {"busy": busy}, "faults": []});
+            Record::Run(run(broker, 0, Some(report), None))
+        };
+        let records = vec![with("whimbrel", &[0.3, 0.95]), with("mosquitto", &[0.2])];
+        let summary = Summary::of(records);
+        let bound = summary.generator_bound();
+        let told: Vec<_> = bound.iter().map(|bound| (bound.1.name, bound.2)).collect();
+        assert_eq!(told, [("whimbrel", 0.95)]);
     }
 
     #[test]

@@ -156,6 +156,18 @@ fn cell(summary: &Summary, workload: &Workload, figure: &Figure, broker: &Kind) 
 }
 
 fn write_faults(summary: &Summary, text: &mut String) -> fmt::Result {
+    let bound = summary.generator_bound();
+    if !bound.is_empty() {
+        let bound = bound.into_iter().map(|(workload, broker, share)| {
+            let percent = share * 100.0;
+            format!("{} on {} ({percent:.0} %)", workload.title, broker.title)
+        });
+        writeln!(
+            text,
+            "The generator's thread had no time left, so that throughput is its own and not the broker's, in: {}.\n",
+            bound.collect::<Vec<_>>().join("; ")
+        )?;
+    }
     let faults = summary.faults();
     if faults.is_empty() {
         return writeln!(
