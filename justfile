@@ -55,6 +55,10 @@ real *arguments:
 crash *arguments:
     scripts/crash {{ arguments }}
 
+# Whimbrel beside the brokers that are installed, as in `just bench-brokers --quick`; `--scale --write` renews the docs.
+bench-brokers *arguments:
+    cargo xtask bench-brokers {{ arguments }}
+
 # Every example of the client against a release broker.
 client-examples:
     scripts/client-examples

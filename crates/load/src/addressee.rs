@@ -19,7 +19,6 @@ pub(crate) struct Addressee<'a> {
     number: u32,
     /// At which messages are to come.
     pub(crate) qos: QoS,
-    size: usize,
     /// Of each of its topics.
     trackers: Vec<Tracker>,
     /// Messages that came for the first time and that the others have not been told of.
@@ -30,7 +29,7 @@ pub(crate) struct Addressee<'a> {
 
 impl<'a> Addressee<'a> {
     /// Client `number` of the run's spread.
-    pub(crate) fn new(worker: &'a Worker, spread: Spread, number: u32, size: usize) -> Self {
+    pub(crate) fn new(worker: &'a Worker, spread: Spread, number: u32) -> Self {
         let topics = 0..spread.each();
         let gaps_max = (GAPS_MAX / spread.each() as usize).max(GAPS_MIN);
         Self {
@@ -38,7 +37,6 @@ impl<'a> Addressee<'a> {
             spread,
             number,
             qos: QoS::AtMostOnce,
-            size,
             trackers: topics.map(|_| Tracker::new(gaps_max)).collect(),
             fresh: 0,
             received: 0,
@@ -136,7 +134,7 @@ impl Handler for Addressee<'_> {
         let meter = &mut *self.worker.meter.borrow_mut();
         let payload = message.payload();
         let number = self.number;
-        let Some(header) = Header::read(payload).filter(|_| payload.len() == self.size) else {
+        let Some(header) = self.worker.payload.borrow().read(payload) else {
             meter.findings.corrupt += 1;
             let length = payload.len();
             meter.findings.example(|| {

@@ -24,7 +24,7 @@ pub(crate) async fn subscribe(worker: Rc<Worker>, number: u32) {
         return;
     };
     shared.live.ready.fetch_add(1, Relaxed);
-    let mut addressee = Addressee::new(&worker, spread, number, messages.size);
+    let mut addressee = Addressee::new(&worker, spread, number);
     match wait_for_turn(&worker, &mut link, &mut addressee).await {
         Ok(true) => {}
         Ok(false) => return link.close().await,

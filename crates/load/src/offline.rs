@@ -20,7 +20,7 @@ pub(crate) async fn come_back(worker: Rc<Worker>, number: u32) {
     let Scenario::Offline(offline) = &shared.options.scenario else {
         return;
     };
-    let mut addressee = Addressee::new(&worker, offline.spread(), number, offline.size);
+    let mut addressee = Addressee::new(&worker, offline.spread(), number);
     let Some(session) = leave(&worker, offline, number, &mut addressee).await else {
         return;
     };

@@ -374,6 +374,11 @@ impl Messages {
         }
     }
 
+    /// Whether messages are sent at fixed times.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        matches!(self.pace, Pace::Rate(_))
+    }
+
     /// How many messages this publisher has to send.
     pub(crate) fn quota(&self, publisher: u32) -> Option<u64> {
         let Amount::Messages(messages) = self.amount else {

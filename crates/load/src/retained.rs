@@ -8,7 +8,6 @@ use whimbrel_session::codec::{PublishRef, QoS};
 use crate::error::Gone;
 use crate::link::{Handler, Link};
 use crate::options::{Retained, Scenario};
-use crate::payload::Header;
 use crate::shared::Phase;
 use crate::worker::Worker;
 
@@ -133,7 +132,7 @@ impl Handler for Fetched<'_> {
         let shared = &*self.worker.shared;
         let meter = &mut *self.worker.meter.borrow_mut();
         let number = self.number;
-        let header = Header::read(payload).filter(|_| payload.len() == self.retained.size);
+        let header = self.worker.payload.borrow().read(payload);
         let Some(header) = header else {
             meter.findings.corrupt += 1;
             let case = || {

@@ -85,7 +85,6 @@ struct Receiver<'a> {
     shape: Shape,
     /// At which messages are to come.
     qos: QoS,
-    size: usize,
     /// The publishers whose messages it gets are numbered from here.
     first_publisher: u32,
     /// Of each of them.
@@ -107,7 +106,6 @@ impl<'a> Receiver<'a> {
             number,
             shape: messages.shape,
             qos: messages.qos.min(messages.qos_sub),
-            size: messages.size,
             first_publisher,
             trackers: (0..publishers).map(|_| Tracker::new(GAPS_MAX)).collect(),
             fresh: 0,
@@ -232,7 +230,7 @@ impl Handler for Receiver<'_> {
         let meter = &mut *self.worker.meter.borrow_mut();
         let payload = message.payload();
         let number = self.number;
-        let Some(header) = Header::read(payload).filter(|_| payload.len() == self.size) else {
+        let Some(header) = self.worker.payload.borrow().read(payload) else {
             meter.findings.corrupt += 1;
             let case = || {
                 let length = payload.len();

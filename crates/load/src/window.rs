@@ -1,6 +1,9 @@
 //! [`Window`]: how many messages a publisher may have under way, from its hand to the last of its receivers.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use tokio::sync::Notify;
 
@@ -10,7 +13,8 @@ use tokio::sync::Notify;
 /// broker that has to drop it, and a throughput is that of the slowest receiver. With a fixed rate there are no slots,
 /// and nothing but [`wake`](Self::wake) is used.
 ///
-/// The publisher may be on one thread and receivers on others. All orderings are `SeqCst`: either the publisher
+/// The publisher may be on one thread and receivers on others. Orderings are `SeqCst` but for `sent`, of which the
+/// publisher's waiting tells others: either the publisher
 /// sees a settled message before it waits, or the receiver sees that it waits.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -49,7 +53,8 @@ impl Window {
     pub(crate) fn take(&self, sequence: u32) {
         if let Some(slot) = self.slot(sequence) {
             slot.store(self.receivers, SeqCst);
-            self.sent.fetch_add(1, SeqCst);
+            // Only the publisher writes it.
+            self.sent.store(self.sent.load(Relaxed) + 1, Relaxed);
         }
     }
 
