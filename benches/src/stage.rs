@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use whimbrel_broker_core::session::Tick;
 use whimbrel_broker_core::session::codec::{
     Ack, AckRef, Connect, Decoded, Delivery, Limits, Packet, PacketId, PacketRef, ProtocolVersion,
     ReasonCode, decode_ref,
 };
+use whimbrel_broker_core::session::{ServerConfig, Tick};
 use whimbrel_broker_core::{
     ConnectionKey, ConnectionPump, CoreConfig, Env, Forward, Grants, Handshake, Index, InputStatus,
     Now, OpenGate, Shard, ShardId, UnixMillis, placement,
@@ -24,6 +24,8 @@ use crate::counted::counted;
 #[derive(Debug)]
 pub struct Stage {
     config: Arc<CoreConfig>,
+    /// Shared by all connections, as in a broker.
+    connection_config: Arc<ServerConfig>,
     index: Index,
     shards: Vec<RefCell<Shard>>,
     clients: Vec<Client>,
@@ -90,6 +92,7 @@ impl Stage {
             under_way: VecDeque::new(),
             is_counting: false,
             tally: Tally::default(),
+            connection_config: Arc::new(config.connection),
             config,
         }
     }
@@ -129,9 +132,9 @@ impl Stage {
         let bytes = encoded(connect, version);
         let accepted = self.tally.accepted;
         let env = env(&self.index);
-        let (config, is_counting) = (&self.config.connection, self.is_counting);
+        let (config, is_counting) = (&self.connection_config, self.is_counting);
         let (pump, handshake) = step(is_counting, || {
-            let mut pump = ConnectionPump::new(NOW.tick, config);
+            let mut pump = ConnectionPump::new(NOW.tick, Arc::clone(config));
             let handshake = pump.handshake(NOW.tick, &bytes);
             (pump, handshake)
         });
