@@ -1,19 +1,21 @@
 //! [`FilterTrie`]: values by topic filter, asked by topic name.
 
 mod children;
+mod generations;
 mod scratch;
 
 use std::fmt;
 use std::mem;
 
 use self::children::{Child, Children, LevelHash, LevelHasher};
+use self::generations::Generations;
 pub use self::scratch::MatchScratch;
 use self::scratch::Visit;
 use crate::arena::{Arena, Id, Moves};
 use crate::level_text::LevelText;
 use crate::levels::SEPARATOR;
 use crate::topic_filter::{MULTI_LEVEL, SINGLE_LEVEL};
-use crate::{GenerationBucket, TopicFilter, TopicFilterBuf, TopicName, byte_str};
+use crate::{TopicFilter, TopicFilterBuf, TopicName, byte_str};
 
 /// A map from topic filters to values, asked by topic name: the index of a server's subscriptions.
 ///
@@ -53,8 +55,7 @@ pub struct FilterTrie<V> {
     /// Bytes that nodes own beside their slot: long levels and tables of children.
     node_heap_bytes: usize,
     hasher: LevelHasher,
-    /// One counter per [`GenerationBucket`].
-    generations: Box<[u64]>,
+    generations: Generations,
 }
 
 impl<V> FilterTrie<V> {
@@ -76,7 +77,7 @@ impl<V> FilterTrie<V> {
             root,
             node_heap_bytes: 0,
             hasher: LevelHasher::new(seed),
-            generations: vec![0; GenerationBucket::COUNT].into(),
+            generations: Generations::default(),
         }
     }
 
@@ -189,13 +190,13 @@ impl<V> FilterTrie<V> {
         scratch.finish();
     }
 
-    /// A number that changes whenever a filter that matches `topic` is inserted, removed or changed (and now and then
-    /// when it is another one, see [`GenerationBucket`]). While it stays the same, cached results for `topic` hold.
+    /// A number that changes whenever a filter that matches `topic` is inserted, removed or changed. While it stays the
+    /// same, cached results for `topic` hold.
+    ///
+    /// Now and then it changes for another filter too, see [`GenerationBucket`](crate::GenerationBucket); in a trie of a
+    /// few filters for every one.
     pub fn generation(&self, topic: &TopicName) -> u64 {
-        let buckets = GenerationBucket::of_topic(topic);
-        let counts = buckets.map(|bucket| self.generations[bucket.index()]);
-        // Each counter only grows, so the sum changes with any of them.
-        counts.into_iter().fold(0, u64::wrapping_add)
+        self.generations.of_topic(topic)
     }
 
     /// All filters and values. The order has no meaning, and is the same after the same inserts and removes.
@@ -219,12 +220,11 @@ impl<V> FilterTrie<V> {
             + self.nodes.memory_bytes()
             + self.values.memory_bytes()
             + self.node_heap_bytes
-            + size_of_val::<[u64]>(&self.generations)
+            + self.generations.heap_bytes()
     }
 
     fn count_change(&mut self, filter: &TopicFilter) {
-        let counter = &mut self.generations[GenerationBucket::of_filter(filter).index()];
-        *counter = counter.wrapping_add(1);
+        self.generations.count(filter, self.values.len());
     }
 
     fn find(&self, filter: &TopicFilter) -> Option<Id> {
