@@ -77,6 +77,8 @@ pub(crate) struct AckQueue {
 
 /// The acknowledgements of one connection, in two queues: no rule orders PUBRELs and the others among each other, and a
 /// receiver that is slow to acknowledge must not hold back its own publications.
+///
+/// Its methods only find the queue, in the code of whoever calls them for each packet.
 #[derive(Debug)]
 pub(crate) struct AckQueues {
     /// Of what the peer publishes: PUBACK, PUBREC, PUBCOMP, and those of requests.
@@ -148,17 +150,20 @@ impl AckQueues {
     }
 
     /// Acknowledgements that are owed or wait for an earlier one.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         let releases = self.releases.as_ref().map_or(0, |queue| queue.len());
         self.received.len() + releases
     }
 
     /// Those of them that answer a PUBLISH.
+    #[inline]
     pub(crate) fn publishes(&self) -> usize {
         self.received.publishes()
     }
 
     /// A packet of an exchange has come that the caller is to acknowledge.
+    #[inline]
     pub(crate) fn owe(&mut self, kind: AckKind, packet_id: PacketId) -> AckToken {
         self.queue_mut(kind).owe_request(kind, packet_id, 0)
     }
@@ -174,6 +179,7 @@ impl AckQueues {
     }
 
     /// A packet has come that needs nobody's consent; its answer still keeps its place.
+    #[inline]
     pub(crate) fn answer_in_turn(&mut self, kind: AckKind, packet_id: PacketId, answer: Answer) {
         self.queue_mut(kind).answer_in_turn(kind, packet_id, answer);
     }
@@ -184,6 +190,7 @@ impl AckQueues {
     }
 
     /// Whether `token` is one of this connection.
+    #[inline]
     pub(crate) fn knows(&self, token: &AckToken) -> bool {
         match token.kind {
             AckKind::PubRel => self
@@ -195,11 +202,13 @@ impl AckQueues {
     }
 
     /// The caller's answer. Does nothing for a token of another connection.
+    #[inline]
     pub(crate) fn settle(&mut self, token: &AckToken, answer: Answer) {
         self.queue_mut(token.kind).settle(token, answer);
     }
 
     /// Takes the first acknowledgement in the queue of this kind, if it is settled.
+    #[inline]
     pub(crate) fn pop_due(&mut self, kind: AckKind) -> Option<DueAck> {
         self.queue_mut(kind).pop_due()
     }
@@ -218,6 +227,7 @@ impl AckQueues {
         self.releases.take_if(|queue| queue.len() == 0);
     }
 
+    #[inline]
     fn queue_mut(&mut self, kind: AckKind) -> &mut AckQueue {
         match kind {
             AckKind::PubRel => {

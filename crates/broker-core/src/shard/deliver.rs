@@ -353,7 +353,7 @@ impl Shard {
             .contains_key(&scan.filter)
             .then_some(scan.filter)
             .and_then(|id| self.filters.get(&id))
-            .map(|local| local.filter.clone())
+            .map(|local| local.filter().to_owned())
         else {
             return true; // unsubscribed since
         };

@@ -11,7 +11,7 @@ use whimbrel_session::mutant;
 use super::obligation::{Debt, OnCommit, SubscribeAnswer, SubscribeDebt};
 use super::publish::Verdict;
 use super::session::{Joining, RetainedScan, Session};
-use super::subscribers::{LocalFilter, Removed, Subscriber, Subscribers};
+use super::subscribers::{LocalFilter, Removed, Subscriber};
 use super::{Env, Shard};
 use crate::effects::{CloseReason, GroupName, Hop, LocalOutcome, MemberStatus};
 use crate::map::ShrinkIfSparse;
@@ -300,7 +300,7 @@ impl Shard {
             let before = local.durable;
             local.durable = if now_durable { before + 1 } else { before - 1 };
             if (before == 0) != (local.durable == 0) {
-                env.index.hold(&local.filter, self.id, now_durable);
+                env.index.hold(local.filter(), self.id, now_durable);
             }
         }
     }
@@ -479,14 +479,8 @@ impl Shard {
             }
             None => {
                 let id = env.index.hold(filter, self.id, stores);
-                self.filters.insert(
-                    id,
-                    LocalFilter {
-                        filter: filter.to_owned(),
-                        durable: u32::from(stores),
-                        subscribers: Subscribers::One(subscriber),
-                    },
-                );
+                self.filters
+                    .insert(id, LocalFilter::new(filter, subscriber, stores));
                 (id, 0)
             }
         };
@@ -551,7 +545,7 @@ impl Shard {
         match local.subscribers.remove(slot) {
             Removed::Last => {
                 if let Some(local) = self.filters.remove(&id) {
-                    env.index.release(&local.filter, self.id);
+                    env.index.release(local.filter(), self.id);
                 }
                 self.filters.shrink_if_sparse();
                 return true;
@@ -567,7 +561,7 @@ impl Shard {
             && before > 0
             && local.durable == 0
         {
-            env.index.hold(&local.filter, self.id, false);
+            env.index.hold(local.filter(), self.id, false);
         }
         true
     }

@@ -1,6 +1,6 @@
 //! The dense local table: filter → the sessions of this shard that subscribed to it.
 
-use whimbrel_session::codec::topic::TopicFilterBuf;
+use whimbrel_session::codec::topic::TopicFilter;
 use whimbrel_session::codec::{QoS, SubscriptionId, SubscriptionOptions};
 use whimbrel_session::mutant;
 
@@ -9,11 +9,26 @@ use crate::SessionKey;
 /// A filter with at least one subscriber on this shard.
 #[derive(Debug)]
 pub(super) struct LocalFilter {
-    pub(super) filter: TopicFilterBuf,
+    /// Its text, which takes half the place of an owned filter that can be shared.
+    text: Box<str>,
     /// Subscribers whose messages have to be stored: granted above `QoS` 0 in a session that
     /// outlives its connection.
     pub(super) durable: u32,
     pub(super) subscribers: Subscribers,
+}
+
+impl LocalFilter {
+    pub(super) fn new(filter: &TopicFilter, first: Subscriber, stores: bool) -> Self {
+        Self {
+            text: filter.as_str().into(),
+            durable: u32::from(stores),
+            subscribers: Subscribers::One(first),
+        }
+    }
+
+    pub(super) fn filter(&self) -> &TopicFilter {
+        TopicFilter::new(&self.text).expect("it is the text of a filter")
+    }
 }
 
 /// One session's subscription to one filter.
@@ -62,7 +77,9 @@ const RETAIN_AS_PUBLISHED: u8 = 2;
 #[derive(Debug)]
 pub(super) enum Subscribers {
     One(Subscriber),
-    Many(Vec<Subscriber>),
+    /// Boxed, so that the usual one costs 16 bytes.
+    #[expect(clippy::box_collection, reason = "keeps the enum small")]
+    Many(Box<Vec<Subscriber>>),
 }
 
 impl Subscribers {
@@ -83,7 +100,7 @@ impl Subscribers {
     /// Adds a subscriber and says in which slot it stands.
     pub(super) fn push(&mut self, subscriber: Subscriber) -> u32 {
         if let Self::One(first) = self {
-            *self = Self::Many(vec![*first]);
+            *self = Self::Many(Box::new(vec![*first]));
         }
         let Self::Many(subscribers) = self else {
             unreachable!("made many just above")
@@ -151,5 +168,7 @@ mod tests {
     #[test]
     fn a_subscriber_is_small() {
         assert!(size_of::<Subscriber>() <= 16);
+        assert!(size_of::<Subscribers>() <= 16);
+        assert!(size_of::<(crate::FilterId, LocalFilter)>() <= 48);
     }
 }
