@@ -108,10 +108,7 @@ impl Message {
     pub fn topic(&self) -> &TopicName {
         let bytes = &self.0[HEADER..HEADER + self.topic_length()];
         // The image was built from a `TopicName`.
-        std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|topic| TopicName::new(topic).ok())
-            .expect("a message image holds a valid topic name")
+        TopicName::from_utf8(bytes).expect("a message image holds a valid topic name")
     }
 
     /// The `QoS` it was published with.

@@ -258,32 +258,13 @@ impl Shard {
         token: AckToken,
         packet_id: u16,
     ) {
-        let message = Message::new(parts);
+        let mut buffers = self.take_buffers();
+        let mut source = Source::new(*parts, env.now.wall, &mut buffers);
         let debt = Debt::Publisher { connection, token };
-        let keeps = parts.retain && !parts.payload.is_empty();
-        // Messages of one publisher keep their order: none overtakes one that waits for its record.
-        let behind = self
-            .session(publisher.key)
-            .is_some_and(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
-        if self.disk_full && (behind || self.would_store(env, parts.topic, keeps)) {
-            return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
-        }
-        if parts.retain && self.retain(env, &message).is_err() {
-            return self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
-        }
-        let matched = self.matches(env, parts.topic);
-        let waits_for_retained = parts.retain && self.commits.has_journal();
-        if matched.is_empty() && !waits_for_retained && !behind {
-            return self.pay_publisher(env, Some(debt), ReasonCode::NoMatchingSubscribers);
-        }
-        if matched.durable.is_empty() && !waits_for_retained && !behind {
-            let mut buffers = self.take_buffers();
-            let mut source = Source::of_message(&message, env.now.wall, &mut buffers);
-            self.route(env, &mut source, &matched, Some(publisher), None);
-            self.keep_buffers(buffers);
-            return self.pay_publisher(env, Some(debt), ReasonCode::Success);
-        }
-        let Debt::Publisher { connection, token } = debt else {
+        let debt = self.finish_unrecorded(env, &mut source, publisher, debt);
+        let message = debt.is_some().then(|| source.message().clone());
+        self.keep_buffers(buffers);
+        let (Some(Debt::Publisher { connection, token }), Some(message)) = (debt, message) else {
             return;
         };
         let queue = self.inbound_queue(publisher.key);
@@ -318,6 +299,42 @@ impl Shard {
             return self.route_inbound(env, route);
         }
         self.after_commit(env, OnCommit::RouteInbound(route));
+    }
+
+    /// Routes and answers a `QoS` 2 message that nobody has to store, or refuses it; gives the debt back where the
+    /// message is to be recorded first.
+    fn finish_unrecorded(
+        &mut self,
+        env: Env<'_>,
+        source: &mut Source<'_>,
+        publisher: SessionRef,
+        debt: Debt,
+    ) -> Option<Debt> {
+        let keeps = source.retain() && source.payload_bytes() > 0;
+        // Messages of one publisher keep their order: none overtakes one that waits for its record.
+        let behind = self
+            .session(publisher.key)
+            .is_some_and(|session| session.unrouted > 0 && !mutant!(RecordOvertaken));
+        if self.disk_full && (behind || self.would_store(env, source.topic(), keeps)) {
+            self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
+            return None;
+        }
+        if source.retain() && self.retain(env, source.message()).is_err() {
+            self.refuse_publish(env, Some(debt), ReasonCode::QuotaExceeded);
+            return None;
+        }
+        let matched = self.matches(env, source.topic());
+        if behind || source.retain() && self.commits.has_journal() || !matched.durable.is_empty() {
+            return Some(debt);
+        }
+        let reason = if matched.is_empty() {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            self.route(env, source, &matched, Some(publisher), None);
+            ReasonCode::Success
+        };
+        self.pay_publisher(env, Some(debt), reason);
+        None
     }
 
     /// Routes a recorded `QoS` 2 message and sends its PUBREC.
