@@ -198,5 +198,5 @@ pub(super) struct RetainedScan {
     pub(super) subscription_id: Option<SubscriptionId>,
 }
 
-// Each idle connection has one (DESIGN, "What does an idle connection cost?").
+// Each idle connection has one (docs/performance.md, "Memory").
 const _: () = assert!(size_of::<Session>() <= 152);
