@@ -199,4 +199,4 @@ pub(super) struct RetainedScan {
 }
 
 // Each idle connection has one (docs/performance.md, "Memory").
-const _: () = assert!(size_of::<Session>() <= 152);
+const _: () = assert!(size_of::<Session>() <= 144);
