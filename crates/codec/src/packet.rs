@@ -5,6 +5,7 @@ mod authentication;
 mod connack;
 mod connect;
 mod disconnect;
+mod plain_publish;
 mod publish;
 mod subscribe;
 mod unsubscribe;
@@ -17,6 +18,7 @@ pub use self::authentication::{Auth, AuthRef, Authentication};
 pub use self::connack::{ConnAck, ConnAckProperties, ConnAckRef};
 pub use self::connect::{Connect, ConnectProperties, ConnectRef, Will, WillRef};
 pub use self::disconnect::{Disconnect, DisconnectRef};
+use self::plain_publish::PlainPublish;
 pub use self::publish::{Payload, Publish, PublishBuilder, PublishRef};
 pub(crate) use self::publish::{PublishParts, publish_first_byte};
 pub use self::subscribe::{
@@ -27,7 +29,7 @@ pub use self::unsubscribe::{
     UnsubAck, UnsubAckRef, Unsubscribe, UnsubscribeFilters, UnsubscribeRef,
 };
 use crate::encode::{self, Body, Sink};
-use crate::reader::Reader;
+use crate::reader::{Reader, check_control_characters};
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, FrameHeader, Limits, PacketType, PropertiesRef,
     PropertyPlace, ProtocolVersion, ReasonCode,
@@ -298,25 +300,31 @@ pub fn decode_ref<'a>(
     version: ProtocolVersion,
     limits: &Limits,
 ) -> Result<Option<Decoded<'a>>, DecodeError> {
-    // Most packets are PUBLISH: the same code once more, for the compiler to leave out what is about others.
+    // Most packets are PUBLISH, and most of those are plain.
     if matches!(input, [first, ..] if first >> 4 == PacketType::Publish as u8) {
-        decode_frame(input, version, limits)
+        decode_publish(input, version, limits)
     } else {
-        decode_other_frame(input, version, limits)
+        decode_any(input, version, limits)
     }
 }
 
 #[inline(never)]
-fn decode_other_frame<'a>(
+fn decode_publish<'a>(
     input: &'a [u8],
     version: ProtocolVersion,
     limits: &Limits,
 ) -> Result<Option<Decoded<'a>>, DecodeError> {
-    decode_frame(input, version, limits)
+    match plain_publish::decode(input, version, limits) {
+        Some(PlainPublish { publish, length }) => {
+            let packet = PacketRef::Publish(publish);
+            Ok(Some(Decoded { packet, length }))
+        }
+        None => decode_any(input, version, limits),
+    }
 }
 
-#[inline(always)]
-fn decode_frame<'a>(
+#[inline(never)]
+fn decode_any<'a>(
     input: &'a [u8],
     version: ProtocolVersion,
     limits: &Limits,
@@ -351,16 +359,27 @@ pub fn decode_owned(
     version: ProtocolVersion,
     limits: &Limits,
 ) -> Result<Option<DecodedPacket>, DecodeError> {
-    let Some(Decoded { packet, length }) = decode_ref(input, version, limits)? else {
+    if let Some(PlainPublish { publish, length }) = plain_publish::decode(input, version, limits) {
+        let packet = own_publish(publish, input);
+        return Ok(Some(DecodedPacket { packet, length }));
+    }
+    let Some(Decoded { packet, length }) = decode_any(input, version, limits)? else {
         return Ok(None);
     };
     let packet = match packet {
-        PacketRef::Publish(publish) if publish.payload().len() >= PAYLOAD_SHARE_MIN => {
-            Packet::Publish(publish.into_shared(input))
-        }
+        PacketRef::Publish(publish) => own_publish(publish, input),
         packet => packet.into_owned(),
     };
     Ok(Some(DecodedPacket { packet, length }))
+}
+
+#[inline]
+fn own_publish(publish: PublishRef<'_>, input: &Bytes) -> Packet {
+    Packet::Publish(if publish.payload().len() >= PAYLOAD_SHARE_MIN {
+        publish.into_shared(input)
+    } else {
+        publish.into_owned()
+    })
 }
 
 /// Writes a PINGREQ.
@@ -413,10 +432,15 @@ fn decode_body<'a>(
         PacketType::Publish => {
             PacketRef::Publish(PublishRef::decode(header.flags(), version, reader, limits)?)
         }
-        PacketType::PubAck => PacketRef::PubAck(AckRef::decode(packet_type, reader, limits)?),
-        PacketType::PubRec => PacketRef::PubRec(AckRef::decode(packet_type, reader, limits)?),
-        PacketType::PubRel => PacketRef::PubRel(AckRef::decode(packet_type, reader, limits)?),
-        PacketType::PubComp => PacketRef::PubComp(AckRef::decode(packet_type, reader, limits)?),
+        PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
+            let ack = AckRef::decode(packet_type, reader, limits)?;
+            match packet_type {
+                PacketType::PubAck => PacketRef::PubAck(ack),
+                PacketType::PubRec => PacketRef::PubRec(ack),
+                PacketType::PubRel => PacketRef::PubRel(ack),
+                _ => PacketRef::PubComp(ack),
+            }
+        }
         PacketType::PingReq => PacketRef::PingReq,
         PacketType::PingResp => PacketRef::PingResp,
         PacketType::ConnAck => PacketRef::ConnAck(ConnAckRef::decode(version, reader, limits)?),
@@ -462,14 +486,10 @@ fn decode_reason(
     }
 }
 
-/// Checks the topic name of a PUBLISH or a will. The control characters of `reader` apply.
+/// Checks the topic name of a PUBLISH or a will.
 #[inline(always)]
-fn decode_topic<'a>(
-    bytes: &'a [u8],
-    reader: &Reader<'a>,
-    limits: &Limits,
-) -> Result<&'a TopicName, DecodeErrorKind> {
-    reader.check_control_characters(bytes)?;
+fn decode_topic<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a TopicName, DecodeErrorKind> {
+    check_control_characters(bytes, limits.control_characters)?;
     let name = match TopicName::from_utf8(bytes) {
         Ok(name) => name,
         Err(TopicNameError::NotUtf8) => return Err(DecodeErrorKind::StringNotUtf8),

@@ -90,12 +90,11 @@ impl<'a> Reader<'a> {
     /// A variable byte integer of 5.0, where only the shortest form is valid [MQTT-1.5.5-1].
     #[inline]
     pub(crate) fn variable(&mut self) -> Result<u32, DecodeErrorKind> {
-        let Some(integer) = VariableInteger::read(self.bytes)? else {
-            return Err(DecodeErrorKind::Truncated);
-        };
-        if !integer.is_minimal {
-            return Err(DecodeErrorKind::VariableIntegerNotMinimal);
+        if let [byte @ 0..0x80, rest @ ..] = self.bytes {
+            self.bytes = rest;
+            return Ok(u32::from(*byte));
         }
+        let integer = minimal_variable(self.bytes)?;
         self.take(integer.length)?;
         Ok(integer.value)
     }
@@ -111,21 +110,33 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn text(&mut self) -> Result<&'a str, DecodeErrorKind> {
         let bytes = self.binary()?;
-        self.check_control_characters(bytes)?;
+        check_control_characters(bytes, self.control_characters)?;
         match ascii_text(bytes) {
             Some(text) => Ok(text),
             None => unusual_text(bytes),
         }
     }
+}
 
-    /// Checks that no character of a string is discouraged, where that is asked for; U+0000 is not among them, but
-    /// always refused. What is not UTF-8 is an error here only where it is looked at.
-    #[inline]
-    pub(crate) fn check_control_characters(&self, bytes: &[u8]) -> Result<(), DecodeErrorKind> {
-        match self.control_characters {
-            ControlCharacters::Accept => Ok(()),
-            ControlCharacters::Refuse => refuse_control_characters(bytes),
-        }
+/// Checks that no character of a string is discouraged, where that is asked for; U+0000 is not among them, but always
+/// refused. What is not UTF-8 is an error here only where it is looked at.
+#[inline]
+pub(crate) fn check_control_characters(
+    bytes: &[u8],
+    control_characters: ControlCharacters,
+) -> Result<(), DecodeErrorKind> {
+    match control_characters {
+        ControlCharacters::Accept => Ok(()),
+        ControlCharacters::Refuse => refuse_control_characters(bytes),
+    }
+}
+
+#[inline(never)]
+fn minimal_variable(bytes: &[u8]) -> Result<VariableInteger, DecodeErrorKind> {
+    match VariableInteger::read(bytes)? {
+        Some(integer) if integer.is_minimal => Ok(integer),
+        Some(_) => Err(DecodeErrorKind::VariableIntegerNotMinimal),
+        None => Err(DecodeErrorKind::Truncated),
     }
 }
 

@@ -42,11 +42,13 @@ impl<'a> Iterator for Levels<'a> {
 impl FusedIterator for Levels<'_> {}
 
 /// How many levels `text` has.
+#[inline(never)]
 pub(crate) fn count(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == SEPARATOR_BYTE).count() + 1
 }
 
 /// Whether `text` has more than `max` levels. A text too short for that is not read.
+#[inline]
 pub(crate) fn exceed(text: &str, max: usize) -> bool {
     text.len() >= max && count(text) > max
 }

@@ -350,7 +350,7 @@ impl<'a> WillRef<'a> {
         };
         let topic = reader.binary()?;
         Ok(WillRef {
-            topic: super::decode_topic(topic, reader, limits)?,
+            topic: super::decode_topic(topic, limits)?,
             payload: reader.binary()?,
             qos: flags.qos,
             retain: flags.retain,

@@ -134,12 +134,23 @@ impl Publish {
         version: ProtocolVersion,
         out: &mut S,
     ) -> Result<(), EncodeError> {
-        self.check_topic(version)?;
-        let mut parts = self.as_publish_ref().parts();
-        if parts.payload.as_slice().len() < PAYLOAD_SHARE_MIN {
-            return parts.encode(version, out);
+        if self.body.len() >= PAYLOAD_SHARE_MIN {
+            return self.encode_large(version, out);
         }
+        self.check_topic(version)?;
+        self.as_publish_ref().parts().encode(version, out)
+    }
+
+    /// Lets the sink share the payload, if it wants to.
+    #[inline(never)]
+    fn encode_large<S: Sink>(
+        &self,
+        version: ProtocolVersion,
+        out: &mut S,
+    ) -> Result<(), EncodeError> {
+        self.check_topic(version)?;
         let payload = self.payload_bytes();
+        let mut parts = self.as_publish_ref().parts();
         parts.payload = Payload::Shared(&payload);
         parts.encode(version, out)
     }
@@ -248,6 +259,24 @@ pub struct PublishRef<'a> {
 }
 
 impl<'a> PublishRef<'a> {
+    /// Puts together what was checked: a topic, and a body whose first `properties_length` bytes are properties.
+    #[inline(always)]
+    pub(super) const fn from_checked(
+        topic: &'a TopicName,
+        body: &'a [u8],
+        properties_length: u32,
+        delivery: Delivery,
+        retain: bool,
+    ) -> PublishRef<'a> {
+        PublishRef {
+            topic: Some(topic),
+            body,
+            properties_length,
+            delivery,
+            retain,
+        }
+    }
+
     /// The topic; `None` when it is left to the topic alias among the properties.
     #[inline]
     pub const fn topic(&self) -> Option<&'a TopicName> {
@@ -330,43 +359,42 @@ impl<'a> PublishRef<'a> {
         // [MQTT-3.3.2-1]
         let topic = reader.binary()?;
         let dup = flags & 0b1000 != 0;
-        let delivery = match QoS::from_bits((flags >> 1) & 3) {
-            // [MQTT-2.2.1-2], 3.1.1 [MQTT-2.3.1-5]
-            Some(QoS::AtMostOnce) => Delivery::AtMostOnce,
-            Some(QoS::AtLeastOnce) => {
+        // [MQTT-2.2.1-2], 3.1.1 [MQTT-2.3.1-5]
+        let delivery = match (flags >> 1) & 3 {
+            0 => Delivery::AtMostOnce,
+            qos => {
                 let id = reader.packet_id()?;
-                Delivery::AtLeastOnce { id, dup }
+                match qos {
+                    1 => Delivery::AtLeastOnce { id, dup },
+                    2 => Delivery::ExactlyOnce { id, dup },
+                    _ => return Err(DecodeErrorKind::PublishQosInvalid),
+                }
             }
-            Some(QoS::ExactlyOnce) => {
-                let id = reader.packet_id()?;
-                Delivery::ExactlyOnce { id, dup }
-            }
-            None => return Err(DecodeErrorKind::PublishQosInvalid),
         };
         let properties_length = if version.is_v5() {
             reader.variable()?
         } else {
             0
         };
-        let body = reader.rest();
-        let place = PropertyPlace::Packet(PacketType::Publish);
-        let properties = PropertiesRef::decode_body(properties_length, reader, place, limits)?;
-        // The payload.
-        reader.take_rest();
-        let properties = PublishProperties::from_decoded(properties.as_bytes());
-        // [U5-044]
-        let topic = if topic.is_empty() && properties.topic_alias().is_some() {
-            None
-        } else {
-            Some(super::decode_topic(topic, reader, limits)?)
-        };
-        Ok(PublishRef {
-            topic,
+        let body = reader.take_rest();
+        if properties_length != 0 {
+            let place = PropertyPlace::Packet(PacketType::Publish);
+            PropertiesRef::check_front(body, properties_length, place, limits)?;
+        }
+        let mut publish = PublishRef {
+            topic: None,
             body,
             properties_length,
             delivery,
             retain: flags & 1 != 0,
-        })
+        };
+        if !topic.is_empty() {
+            publish.topic = Some(super::decode_topic(topic, limits)?);
+        } else if publish.properties().topic_alias().is_none() {
+            // [U5-044]
+            return Err(DecodeErrorKind::TopicEmpty);
+        }
+        Ok(publish)
     }
 
     /// What is written for this packet.

@@ -36,18 +36,31 @@ impl<'a> PropertiesRef<'a> {
         place: PropertyPlace,
         limits: &Limits,
     ) -> Result<PropertiesRef<'a>, DecodeErrorKind> {
-        if length == 0 {
-            return Ok(PropertiesRef::default());
+        if length != 0 {
+            PropertiesRef::check_front(reader.rest(), length, place, limits)?;
         }
-        let Ok(bytes) = reader.take(length as usize) else {
+        let bytes = reader.take(length as usize)?;
+        Ok(PropertiesRef { bytes })
+    }
+
+    /// Validates the first `length` bytes of `body` as properties.
+    ///
+    /// Takes and gives values only, so that what calls it keeps its own in registers.
+    #[inline(never)]
+    pub(crate) fn check_front(
+        body: &[u8],
+        length: u32,
+        place: PropertyPlace,
+        limits: &Limits,
+    ) -> Result<(), DecodeErrorKind> {
+        let Some(bytes) = body.get(..length as usize) else {
             // [U5-010]
             return Err(DecodeErrorKind::PropertyLengthInvalid);
         };
         if length > limits.property_bytes_max {
             return Err(DecodeErrorKind::TooManyPropertyBytes);
         }
-        validate(bytes, place, limits)?;
-        Ok(PropertiesRef { bytes })
+        validate(bytes, place, limits)
     }
 
     /// Whether there are no properties.
