@@ -107,6 +107,7 @@ fn measure(
     add(Record::Session(Session {
         machine: Machine::here(&metadata.workspace_root),
         command: command(words),
+        note: arguments.note.clone(),
         brokers: versions.collect(),
     }))?;
     let plan = Plan {
@@ -239,12 +240,15 @@ fn build(metadata: &Metadata) -> Result<PathBuf, Box<dyn Error>> {
 
 /// What was asked for, as it is typed, but without the folders of paths: these are this machine's own.
 fn command(words: &[OsString]) -> String {
+    let is_text = |word: &OsString| word.to_string_lossy().contains(' ');
     let without_folders = |word: &OsString| {
         let path = Path::new(word);
         let name = path.file_name().unwrap_or(word);
         name.to_string_lossy().into_owned()
     };
-    let words = words.iter().map(without_folders);
+    // The note, which is told beside.
+    let words = words.iter().filter(|word| !is_text(word));
+    let words = words.map(without_folders).filter(|word| word != "--note");
     let command = std::iter::once("cargo xtask bench-brokers".to_owned()).chain(words);
     command.collect::<Vec<_>>().join(" ")
 }
@@ -351,8 +355,9 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_told_without_folders() {
-        let words = ["--seconds", "0.5", "--whimbrel", "/home/ann/whimbrel"].map(OsString::from);
+    fn the_command_is_told_without_folders_and_its_note() {
+        let words = "--seconds 0.5 --whimbrel /home/ann/whimbrel --note".split(' ');
+        let words: Vec<_> = words.chain(["A sentence."]).map(OsString::from).collect();
         assert_eq!(
             command(&words),
             "cargo xtask bench-brokers --seconds 0.5 --whimbrel whimbrel"

@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     pub(super) quick: bool,
 
     /// The longest time for one run
-    #[arg(long, value_name = "SECS", default_value = "90", value_parser = seconds)]
+    #[arg(long, value_name = "SECS", default_value = "120", value_parser = seconds)]
     pub(super) timeout: Duration,
 
     /// Where results are written [default: bench-brokers in the target folder]
@@ -51,6 +51,10 @@ pub(super) struct Arguments {
     /// Use this binary and build none
     #[arg(long, value_name = "PATH")]
     pub(super) whimbrel: Option<PathBuf>,
+
+    /// What readers are to know of these results, in a sentence
+    #[arg(long, value_name = "TEXT")]
+    pub(super) note: Option<String>,
 
     /// Write the table into docs/benchmarks.md and plots into docs/plots, too
     #[arg(long)]

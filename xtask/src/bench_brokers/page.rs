@@ -22,7 +22,8 @@ fn filled_in(page: &str, name: &str, text: &str) -> Option<String> {
     let (begin, end) = markers(name);
     let (before, rest) = page.split_once(&begin)?;
     let (_, after) = rest.split_once(&end)?;
-    let text = text.trim();
+    // Blanks before the first line are of its own.
+    let text = text.trim_end().trim_start_matches('\n');
     Some(format!("{before}{begin}\n\n{text}\n\n{end}{after}"))
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Session {
     pub(super) machine: Machine,
     /// What was asked for.
     pub(super) command: String,
+    /// What else readers are to know.
+    pub(super) note: Option<String>,
     /// The version of each broker.
     pub(super) brokers: BTreeMap<String, String>,
 }
@@ -120,6 +122,7 @@ mod tests {
         let session = Session {
             machine: Machine::here(folder.path()),
             command: "cargo xtask bench-brokers".to_owned(),
+            note: None,
             brokers: BTreeMap::from([("mosquitto".to_owned(), "2.0".to_owned())]),
         };
         let records = [

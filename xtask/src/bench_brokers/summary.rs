@@ -238,6 +238,7 @@ pub(super) mod tests {
                 commit: "abc1234".to_owned(),
             },
             command: "cargo xtask bench-brokers".to_owned(),
+            note: Some("Taken in a test.".to_owned()),
             brokers: [("mosquitto", "2.0"), ("nats", "2.9")]
                 .map(|(name, version)| (name.to_owned(), version.to_owned()))
                 .into(),

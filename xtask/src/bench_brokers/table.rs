@@ -39,6 +39,9 @@ fn write_origin(summary: &Summary, text: &mut String) -> fmt::Result {
             machine.memory_bytes as f64 / 1e9,
             machine.system
         )?;
+        if let Some(note) = &session.note {
+            writeln!(text, "{note}\n")?;
+        }
     }
     if let Some(others) = summary.others() {
         let percent = others * 100.0;
@@ -222,6 +225,7 @@ mod tests {
         assert!(text.contains("- 10 pairs, QoS 0, rumqttd: 7 deliveries lost\n"));
         assert!(text.contains("- 10 pairs, QoS 0, nats-server: it did not start\n"));
         assert!(text.contains("commit `abc1234`: 2 cores (Some CPU), 9 GB, Linux 6"));
+        assert!(text.contains("\n\nTaken in a test.\n\n"));
         assert!(text.contains("other work took 10 % of the machine"));
         assert!(text.contains("the median of 2 interleaved runs"));
         assert!(text.contains("mosquitto (2.0)"));

@@ -115,8 +115,8 @@ fn digits_of(tick: f64) -> String {
         .to_owned()
 }
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
+const WIDTH: f64 = 880.0;
+const LEFT: f64 = 270.0;
 const RIGHT: f64 = 80.0;
 const TOP: f64 = 68.0;
 const BOTTOM: f64 = 30.0;
