@@ -1,5 +1,7 @@
 //! [`frames`]: the packets that are decoded and encoded.
 
+use std::num::NonZeroU16;
+
 use whimbrel_broker_core::session::codec::topic::{ByteStr, TopicNameBuf};
 use whimbrel_broker_core::session::codec::{
     Ack, AckProperties, Connect, Delivery, MessageProperties, Packet, PacketId, ProtocolVersion,
@@ -50,6 +52,7 @@ pub fn frames(version: ProtocolVersion) -> Vec<Frame> {
                 "publish_qos1_1KiB_properties",
                 publish(QoS::AtLeastOnce, 1024, properties),
             ),
+            ("publish_qos1_64B_alias", publish_with_alias()),
         ]);
     }
     let frame = |(name, packet): (&'static str, Packet)| {
@@ -77,14 +80,33 @@ fn connect(version: ProtocolVersion) -> Packet {
 }
 
 fn publish(qos: QoS, payload_bytes: usize, properties: Option<&MessageProperties>) -> Packet {
-    let topic = TopicNameBuf::try_from("site/12/345/state").expect("a valid topic name");
-    let mut publish = Publish::builder(topic)
+    let mut publish = Publish::builder(topic())
         .payload(vec![b'x'; payload_bytes])
         .delivery(Delivery::first(qos, id(4242)));
     if let Some(properties) = properties {
         publish = publish.properties(properties);
     }
     Packet::Publish(publish.build())
+}
+
+/// As a client sends it that sets a topic alias.
+fn publish_with_alias() -> Packet {
+    let properties = MessageProperties::builder()
+        .message_expiry_secs(300)
+        .user_property("unit", "celsius")
+        .build()
+        .expect("valid properties");
+    let publish = Publish::builder(topic())
+        .payload(vec![b'x'; 64])
+        .delivery(Delivery::first(QoS::AtLeastOnce, id(4242)))
+        .properties(&properties)
+        .topic_alias(NonZeroU16::MIN)
+        .build();
+    Packet::Publish(publish)
+}
+
+fn topic() -> TopicNameBuf {
+    TopicNameBuf::try_from("site/12/345/state").expect("a valid topic name")
 }
 
 fn properties() -> MessageProperties {

@@ -53,6 +53,18 @@ impl Population {
     pub fn sample(self, count: usize) -> impl Iterator<Item = usize> {
         (0..count).map(move |step| step.wrapping_mul(STRIDE) % self.size)
     }
+
+    /// `count` numbers of filters, of which a filter's share falls with its rank, as with topics of which a few are
+    /// busy: about as many numbers are among the first ten ranks as among the next ninety, or the next nine hundred.
+    pub fn skewed_sample(self, count: usize) -> impl Iterator<Item = usize> {
+        let largest = (self.size as f64).ln();
+        (0..count).map(move |step| {
+            // Evenly spread over 0 to 1, whatever the count; and the ranks lie far apart.
+            let spread = (step as f64 * GOLDEN_RATIO).fract();
+            let rank = (spread * largest).exp() as usize;
+            rank.wrapping_mul(STRIDE) % self.size
+        })
+    }
 }
 
 fn place(index: usize) -> (usize, usize) {
@@ -63,3 +75,5 @@ fn place(index: usize) -> (usize, usize) {
 const DEVICES: usize = 1_000;
 /// A prime that divides no size used here.
 const STRIDE: usize = 7_368_787;
+/// Its multiples without their whole part fill an interval more evenly than those of any other number.
+const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;

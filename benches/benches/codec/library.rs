@@ -1,9 +1,11 @@
 //! The codecs that are compared, each used as its documentation shows.
 
 use bytes::{Buf, Bytes, BytesMut};
+use mqtt_proto::PollHeader;
 use mqtt_protocol_core::mqtt;
 use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, PacketData};
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, v3_1_1, v5_0};
+use ntex_codec::{Decoder, Encoder};
 use whimbrel_benches::Frame;
 use whimbrel_broker_core::session::codec::{
     Decoded, Limits, Packet, PacketRef, ProtocolVersion, decode_owned, decode_ref,
@@ -28,7 +30,7 @@ pub(crate) trait Library<'f> {
     fn output(capacity: usize) -> Self::Output;
     fn clear(output: &mut Self::Output);
     fn encode(packet: &Self::Packet, version: ProtocolVersion, output: &mut Self::Output);
-    fn written(output: &Self::Output) -> &[u8];
+    fn written(output: &Self::Output) -> Vec<u8>;
 }
 
 /// Whimbrel, borrowing from the input; what is encoded is an owned packet.
@@ -67,8 +69,8 @@ impl<'f> Library<'f> for Borrowed {
         encoded.expect("it was decoded in this version");
     }
 
-    fn written(output: &BytesMut) -> &[u8] {
-        output
+    fn written(output: &BytesMut) -> Vec<u8> {
+        output.to_vec()
     }
 }
 
@@ -108,8 +110,8 @@ impl Library<'_> for Owned {
         encoded.expect("it was decoded in this version");
     }
 
-    fn written(output: &BytesMut) -> &[u8] {
-        output
+    fn written(output: &BytesMut) -> Vec<u8> {
+        output.to_vec()
     }
 }
 
@@ -147,8 +149,8 @@ impl Library<'_> for Rumqttc4 {
         written.expect("it was decoded");
     }
 
-    fn written(output: &BytesMut) -> &[u8] {
-        output
+    fn written(output: &BytesMut) -> Vec<u8> {
+        output.to_vec()
     }
 }
 
@@ -186,8 +188,8 @@ impl Library<'_> for Rumqttc5 {
         written.expect("it was decoded");
     }
 
-    fn written(output: &BytesMut) -> &[u8] {
-        output
+    fn written(output: &BytesMut) -> Vec<u8> {
+        output.to_vec()
     }
 }
 
@@ -245,8 +247,8 @@ impl<'f> Library<'f> for Mqttrs {
         output.written += written.expect("it was decoded");
     }
 
-    fn written(output: &Slice) -> &[u8] {
-        &output.bytes[..output.written]
+    fn written(output: &Slice) -> Vec<u8> {
+        output.bytes[..output.written].to_vec()
     }
 }
 
@@ -315,9 +317,202 @@ impl<'f> Library<'f> for ProtocolCore {
         *output = packet.to_continuous_buffer();
     }
 
-    fn written(output: &Vec<u8>) -> &[u8] {
-        output
+    fn written(output: &Vec<u8>) -> Vec<u8> {
+        output.clone()
     }
+}
+
+/// mqtt-proto: both versions, owned. Like mqtt-protocol-core it encodes each packet into memory of its own. It has no
+/// call that decodes from memory and says how long the packet was: its parts are put together as its reader does.
+pub(crate) struct Proto4;
+
+impl<'f> Library<'f> for Proto4 {
+    const NAME: &'static str = "mqtt_proto";
+    type Input = &'f [u8];
+    type Packet = mqtt_proto::v3::Packet;
+    type Output = Option<mqtt_proto::VarBytes>;
+
+    fn speaks(version: ProtocolVersion) -> bool {
+        version == ProtocolVersion::V311
+    }
+
+    fn input(bytes: &'f [u8], _: &Frame) -> &'f [u8] {
+        bytes
+    }
+
+    fn decode(input: &mut &'f [u8], _: ProtocolVersion) -> Option<Self::Packet> {
+        let header = mqtt_proto::v3::Header::decode(input).ok()?;
+        proto_body(header, input)
+    }
+
+    fn output(_: usize) -> Self::Output {
+        None
+    }
+
+    fn clear(output: &mut Self::Output) {
+        *output = None;
+    }
+
+    fn encode(packet: &Self::Packet, _: ProtocolVersion, output: &mut Self::Output) {
+        *output = Some(packet.encode().expect("it was decoded"));
+    }
+
+    fn written(output: &Self::Output) -> Vec<u8> {
+        output
+            .as_ref()
+            .map_or(Vec::new(), |bytes| bytes.as_ref().to_vec())
+    }
+}
+
+/// mqtt-proto for 5.0, of which the same is true.
+pub(crate) struct Proto5;
+
+impl<'f> Library<'f> for Proto5 {
+    const NAME: &'static str = "mqtt_proto";
+    type Input = &'f [u8];
+    type Packet = mqtt_proto::v5::Packet;
+    type Output = Option<mqtt_proto::VarBytes>;
+
+    fn speaks(version: ProtocolVersion) -> bool {
+        version.is_v5()
+    }
+
+    fn input(bytes: &'f [u8], _: &Frame) -> &'f [u8] {
+        bytes
+    }
+
+    fn decode(input: &mut &'f [u8], _: ProtocolVersion) -> Option<Self::Packet> {
+        let header = mqtt_proto::v5::Header::decode(input).ok()?;
+        proto_body(header, input)
+    }
+
+    fn output(_: usize) -> Self::Output {
+        None
+    }
+
+    fn clear(output: &mut Self::Output) {
+        *output = None;
+    }
+
+    fn encode(packet: &Self::Packet, _: ProtocolVersion, output: &mut Self::Output) {
+        *output = Some(packet.encode().expect("it was decoded"));
+    }
+
+    fn written(output: &Self::Output) -> Vec<u8> {
+        output
+            .as_ref()
+            .map_or(Vec::new(), |bytes| bytes.as_ref().to_vec())
+    }
+}
+
+fn proto_body<H: PollHeader>(header: H, input: &mut &[u8]) -> Option<H::Packet> {
+    // The header's own total length is that of the header, where it was decoded from memory.
+    let length = mqtt_proto::total_len(header.remaining_len()).ok()?;
+    let (frame, rest) = input.split_at_checked(length)?;
+    *input = rest;
+    let body = frame.get(length - header.remaining_len()..)?;
+    match header.build_empty_packet() {
+        Some(packet) => Some(packet),
+        None => header.decode_buffer(body, &mut 0).ok(),
+    }
+}
+
+/// The codec of the ntex-mqtt server for 3.1.1. Its packets share the memory of the input, and what is encoded is given
+/// to it: a clone here, which shares memory too.
+pub(crate) struct Ntex4;
+
+impl Library<'_> for Ntex4 {
+    const NAME: &'static str = "ntex_mqtt";
+    type Input = (ntex_mqtt::v3::codec::Codec, ntex_bytes::BytesMut);
+    type Packet = ntex_mqtt::v3::codec::Encoded;
+    type Output = ntex_bytes::BytePages;
+
+    fn speaks(version: ProtocolVersion) -> bool {
+        version == ProtocolVersion::V311
+    }
+
+    fn input(bytes: &[u8], _: &Frame) -> Self::Input {
+        (ntex_mqtt::v3::codec::Codec::new(), with_room(bytes))
+    }
+
+    fn decode((codec, input): &mut Self::Input, _: ProtocolVersion) -> Option<Self::Packet> {
+        use ntex_mqtt::v3::codec::{Decoded, Encoded};
+        match codec.decode(input).ok()?? {
+            Decoded::Packet(packet, _) => Some(Encoded::Packet(packet)),
+            Decoded::Publish(publish, payload, _) => Some(Encoded::Publish(publish, Some(payload))),
+            Decoded::PayloadChunk(..) => None,
+        }
+    }
+
+    fn output(_: usize) -> Self::Output {
+        ntex_bytes::BytePages::new(ntex_bytes::BytePageSize::Size32)
+    }
+
+    fn clear(output: &mut Self::Output) {
+        output.clear();
+    }
+
+    fn encode(packet: &Self::Packet, _: ProtocolVersion, output: &mut Self::Output) {
+        let codec = ntex_mqtt::v3::codec::Codec::new();
+        let encoded = codec.encodev(packet.clone(), output);
+        encoded.expect("it was decoded");
+    }
+
+    fn written(output: &Self::Output) -> Vec<u8> {
+        output.iter().collect::<Vec<_>>().concat()
+    }
+}
+
+/// The codec of the ntex-mqtt server for 5.0, of which the same is true.
+pub(crate) struct Ntex5;
+
+impl Library<'_> for Ntex5 {
+    const NAME: &'static str = "ntex_mqtt";
+    type Input = (ntex_mqtt::v5::codec::Codec, ntex_bytes::BytesMut);
+    type Packet = ntex_mqtt::v5::codec::Encoded;
+    type Output = ntex_bytes::BytePages;
+
+    fn speaks(version: ProtocolVersion) -> bool {
+        version.is_v5()
+    }
+
+    fn input(bytes: &[u8], _: &Frame) -> Self::Input {
+        (ntex_mqtt::v5::codec::Codec::new(), with_room(bytes))
+    }
+
+    fn decode((codec, input): &mut Self::Input, _: ProtocolVersion) -> Option<Self::Packet> {
+        use ntex_mqtt::v5::codec::{Decoded, Encoded};
+        match codec.decode(input).ok()?? {
+            Decoded::Packet(packet, _) => Some(Encoded::Packet(packet)),
+            Decoded::Publish(publish, payload, _) => Some(Encoded::Publish(publish, Some(payload))),
+            Decoded::PayloadChunk(..) => None,
+        }
+    }
+
+    fn output(_: usize) -> Self::Output {
+        ntex_bytes::BytePages::new(ntex_bytes::BytePageSize::Size32)
+    }
+
+    fn clear(output: &mut Self::Output) {
+        output.clear();
+    }
+
+    fn encode(packet: &Self::Packet, _: ProtocolVersion, output: &mut Self::Output) {
+        let codec = ntex_mqtt::v5::codec::Codec::new();
+        let encoded = codec.encodev(packet.clone(), output);
+        encoded.expect("it was decoded");
+    }
+
+    fn written(output: &Self::Output) -> Vec<u8> {
+        output.iter().collect::<Vec<_>>().concat()
+    }
+}
+
+/// The codec of ntex-mqtt reserves room behind each packet: a buffer without any would be copied each time.
+fn with_room(bytes: &[u8]) -> ntex_bytes::BytesMut {
+    let mut input = ntex_bytes::BytesMut::with_capacity(bytes.len() + 1_024);
+    input.extend_from_slice(bytes);
+    input
 }
 
 /// Larger than any packet here.

@@ -1,6 +1,7 @@
 //! Decoding and encoding, packet by packet, beside published codecs.
 
 mod library;
+mod strictness;
 
 use std::hint::black_box;
 
@@ -13,10 +14,19 @@ use whimbrel_broker_core::session::codec::{
     PublishSource, decode_ref,
 };
 
-use self::library::{Borrowed, Library, Mqttrs, Owned, ProtocolCore, Rumqttc4, Rumqttc5};
+use self::library::{
+    Borrowed, Library, Mqttrs, Ntex4, Ntex5, Owned, Proto4, Proto5, ProtocolCore, Rumqttc4,
+    Rumqttc5,
+};
 
-criterion_group!(benches, decode, encode);
+criterion_group!(benches, strictness, decode, encode);
 criterion_main!(benches);
+
+/// What the figures below do not say.
+fn strictness(_: &mut Criterion) {
+    println!("invalid packets, and who accepts them:");
+    strictness::print();
+}
 
 /// One item: one packet decoded, and let go.
 fn decode(criterion: &mut Criterion) {
@@ -29,6 +39,10 @@ fn decode(criterion: &mut Criterion) {
         bench_decode::<Rumqttc5>(&mut group, &frame, &many);
         bench_decode::<ProtocolCore>(&mut group, &frame, &many);
         bench_decode::<Mqttrs>(&mut group, &frame, &many);
+        bench_decode::<Proto4>(&mut group, &frame, &many);
+        bench_decode::<Proto5>(&mut group, &frame, &many);
+        bench_decode::<Ntex4>(&mut group, &frame, &many);
+        bench_decode::<Ntex5>(&mut group, &frame, &many);
         group.finish();
     }
 }
@@ -43,6 +57,10 @@ fn encode(criterion: &mut Criterion) {
         bench_encode::<Rumqttc5>(&mut group, &frame);
         bench_encode::<ProtocolCore>(&mut group, &frame);
         bench_encode::<Mqttrs>(&mut group, &frame);
+        bench_encode::<Proto4>(&mut group, &frame);
+        bench_encode::<Proto5>(&mut group, &frame);
+        bench_encode::<Ntex4>(&mut group, &frame);
+        bench_encode::<Ntex5>(&mut group, &frame);
         group.finish();
     }
 }
@@ -100,15 +118,24 @@ fn bench_encode<'f, L: Library<'f>>(group: &mut BenchmarkGroup<'_, WallTime>, fr
     check::<L>(frame);
     let mut input = L::input(&frame.bytes, frame);
     let packet = L::decode(&mut input, frame.version).expect("it was decoded before");
-    let batch = batch(frame);
-    let mut output = L::output(batch * frame.bytes.len());
+    let (writes, per_write) = writes(frame);
+    let mut output = L::output(per_write * frame.bytes.len());
     group.bench_function(L::NAME, |bencher| {
         bencher.iter_custom(|iterations| {
-            time_batches(iterations, batch, &mut output, L::clear, |output| {
-                for _ in 0..batch {
-                    L::encode(black_box(&packet), frame.version, output);
-                }
-            })
+            time_batches(
+                iterations,
+                writes * per_write,
+                &mut output,
+                |_| {},
+                |output| {
+                    for _ in 0..writes {
+                        L::clear(output);
+                        for _ in 0..per_write {
+                            L::encode(black_box(&packet), frame.version, output);
+                        }
+                    }
+                },
+            )
         });
     });
 }
@@ -132,20 +159,33 @@ fn bench_fan_out(group: &mut BenchmarkGroup<'_, WallTime>, frame: &Frame) {
     };
     let target = FanOutTarget::new(frame.version, publish.delivery());
     let mut buffer = FanOutBuffer::new();
-    let batch = batch(frame);
-    let mut output = BytesMut::with_capacity(batch * frame.bytes.len());
+    let (writes, per_write) = writes(frame);
+    let mut output = BytesMut::with_capacity(per_write * frame.bytes.len());
     let mut write = |output: &mut BytesMut| {
         let mut fan_out = FanOut::new(black_box(source), &mut buffer);
-        for _ in 0..batch {
-            let written = fan_out.write(black_box(&target), output);
-            written.expect("it was decoded in this version");
+        for _ in 0..writes {
+            output.clear();
+            for _ in 0..per_write {
+                let written = fan_out.write(black_box(&target), output);
+                written.expect("it was decoded in this version");
+            }
         }
     };
     write(&mut output);
-    assert_eq!(output.len(), batch * frame.bytes.len());
+    if output.len() != per_write * frame.bytes.len() {
+        // A topic alias is one connection's, and not fanned out.
+        assert!(publish.properties().topic_alias().is_some());
+        return;
+    }
     group.bench_function("whimbrel_fan_out", |bencher| {
         bencher.iter_custom(|iterations| {
-            time_batches(iterations, batch, &mut output, BytesMut::clear, &mut write)
+            time_batches(
+                iterations,
+                writes * per_write,
+                &mut output,
+                |_| {},
+                &mut write,
+            )
         });
     });
 }
@@ -159,15 +199,14 @@ fn check<'f, L: Library<'f>>(frame: &'f Frame) {
     let mut output = L::output(frame.bytes.len());
     L::encode(&packet, frame.version, &mut output);
     let written = L::written(&output);
-    assert_eq!(
-        written.len(),
-        frame.bytes.len(),
-        "{} {}",
-        L::NAME,
-        frame.name
-    );
+    let what = format!("{} {}", L::NAME, frame.name);
     if !frame.version.is_v5() {
-        assert_eq!(written, frame.bytes, "{} {}", L::NAME, frame.name);
+        assert_eq!(written, frame.bytes, "{what}");
+    } else if frame.name.starts_with("publish") {
+        assert_eq!(written.len(), frame.bytes.len(), "{what}");
+    } else {
+        // ntex-mqtt writes sections of properties that may be left out.
+        assert!(written.len() >= frame.bytes.len(), "{what}");
     }
 }
 
@@ -176,6 +215,15 @@ fn batch(frame: &Frame) -> usize {
     BATCH_BYTES / frame.bytes.len().max(BATCH_BYTES / BATCH_MAX)
 }
 
+/// How often so many of these packets are encoded into the same memory per reading of the clock, as into the buffer of a
+/// connection that is written whenever it has enough.
+fn writes(frame: &Frame) -> (usize, usize) {
+    let per_write = (WRITE_BYTES / frame.bytes.len()).max(1);
+    (batch(frame).div_ceil(per_write), per_write)
+}
+
 /// What fits into a core's nearer caches.
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_MAX: usize = 4_096;
+/// What fits into the nearest.
+const WRITE_BYTES: usize = 16 * 1024;

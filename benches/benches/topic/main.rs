@@ -1,16 +1,23 @@
-//! Matching and changing many filters; scanning many retained topics.
+//! Matching and changing many filters, beside published matchers; scanning many retained topics.
+
+mod matcher;
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use whimbrel_benches::{Population, time_batches};
 use whimbrel_topic::{
     FilterTrie, MatchScratch, ScanCursor, ScanState, TopicFilter, TopicFilterBuf, TopicNameBuf,
     TopicTree,
 };
 
-criterion_group!(benches, filters, build, retained);
+use self::matcher::{Matcher, Quill, TopicEngine, Whimbrel};
+
+criterion_group!(benches, filters, matchers, build, retained);
 criterion_main!(benches);
 
 /// One item: a publish that matches one filter; a check whether a remembered match still holds; one filter removed and
@@ -80,6 +87,57 @@ fn filters(criterion: &mut Criterion) {
         assert_eq!(trie.len(), size);
     }
     group.finish();
+}
+
+/// One item: a publish that matches one filter. "Uniform": every topic as often as any other. "Skewed": half of them to
+/// a few topics.
+fn matchers(criterion: &mut Criterion) {
+    for size in [1_000, 10_000, 100_000, 1_000_000] {
+        let population = Population { size };
+        let uniform: Vec<usize> = population.sample(BATCH).collect();
+        let skewed: Vec<usize> = population.skewed_sample(BATCH).collect();
+        for (name, indices) in [("uniform", &uniform), ("skewed", &skewed)] {
+            let mut group = criterion.benchmark_group(format!("matcher/{name}/{size}"));
+            group.throughput(Throughput::Elements(1)).sample_size(10);
+            bench_matcher::<Whimbrel>(&mut group, population, indices);
+            bench_matcher::<TopicEngine>(&mut group, population, indices);
+            bench_matcher::<matcher::TopicTree>(&mut group, population, indices);
+            bench_matcher::<Quill>(&mut group, population, indices);
+            group.finish();
+        }
+    }
+}
+
+fn bench_matcher<M: Matcher>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    population: Population,
+    indices: &[usize],
+) {
+    // Not before it is known to be asked for: a million filters take some peers a while.
+    let mut built: Option<(M, Vec<M::Topic>)> = None;
+    group.bench_function(M::NAME, |bencher| {
+        let (matcher, topics) = built.get_or_insert_with(|| {
+            let mut matcher = M::build(population);
+            let topic = |index: &usize| M::topic(population.topic(*index).as_str());
+            let topics: Vec<M::Topic> = indices.iter().map(topic).collect();
+            let one_each = topics.iter().all(|topic| matcher.matches(topic) == 1);
+            assert!(one_each, "{}", M::NAME);
+            (matcher, topics)
+        });
+        bencher.iter_custom(|iterations| {
+            time_batches(
+                iterations,
+                BATCH,
+                matcher,
+                |_| {},
+                |matcher| {
+                    for topic in black_box(&*topics) {
+                        black_box(matcher.matches(topic));
+                    }
+                },
+            )
+        });
+    });
 }
 
 /// One item: one filter of those that are put into an empty trie one after the other.
