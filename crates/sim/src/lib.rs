@@ -43,6 +43,7 @@ mod payload;
 mod plan;
 mod process;
 mod quiet;
+mod recorder;
 mod rng;
 mod run;
 mod shrink;

@@ -11,7 +11,7 @@ use whimbrel_broker_core::session::codec::{
 use crate::client::{Outgoing, Standing, client_id};
 use crate::oracle::Published;
 use crate::payload;
-use crate::process::is_denied;
+use crate::recorder::is_denied;
 use crate::world::World;
 
 impl World {

@@ -7,19 +7,18 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use whimbrel_broker_core::session::codec::{ReasonCode, SubscribeRef, SubscriptionId};
-use whimbrel_broker_core::session::{InboundPublish, Tick};
+use whimbrel_broker_core::session::Tick;
 use whimbrel_broker_core::{
-    Batch, ConnectionKey, ConnectionPump, DropCause, Env, Gate, Grants, Handshake, Index,
-    InputStatus, JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage,
-    UnixMillis, Verdict, placement,
+    Batch, ConnectionKey, ConnectionPump, DropCause, Env, Grants, Handshake, Index, InputStatus,
+    JournalError, LocalOutcome, Now, Recovery, Shard, ShardId, ShardMessage, UnixMillis, placement,
 };
 
 use crate::client::client_number;
 use crate::journal::{Committed, Committer, Disk, Loaded};
-use crate::oracle::{Arrival, ArrivalWill, Gated, Oracle};
+use crate::oracle::{Arrival, ArrivalWill, Oracle};
 use crate::payload;
 use crate::plan::Plan;
+use crate::recorder::Recorder;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -699,46 +698,4 @@ impl Process {
             }
         }
     }
-}
-
-/// Lets the oracle see what is handled, and refuses what is denied.
-#[derive(Debug, Default)]
-struct Recorder {
-    gated: Vec<Gated>,
-}
-
-impl Gate for Recorder {
-    fn publish(&mut self, publish: &InboundPublish<'_>) -> Verdict {
-        let topic = publish.topic.as_str().to_owned();
-        let is_denied = is_denied(&topic);
-        let packet = &publish.publish;
-        self.gated.push(Gated::Publish {
-            key: payload::decode(packet.payload()),
-            qos: packet.qos(),
-            retain: packet.retain(),
-            topic,
-            is_denied,
-        });
-        if is_denied {
-            Verdict::Refuse(ReasonCode::NotAuthorized)
-        } else {
-            Verdict::Allow
-        }
-    }
-
-    fn subscribe(&mut self, subscribe: &SubscribeRef<'_>) -> Verdict {
-        self.gated.push(Gated::Subscribe {
-            filters: subscribe
-                .filters()
-                .map(|request| (request.filter.to_owned(), request.options))
-                .collect(),
-            id: subscribe.subscription_id().map(SubscriptionId::get),
-        });
-        Verdict::Allow
-    }
-}
-
-/// Topics that the hook refuses.
-pub(crate) fn is_denied(topic: &str) -> bool {
-    topic.starts_with("deny/")
 }
